@@ -1,0 +1,1 @@
+"""quipu: run, serve, tune and compare Llama models on your own machine."""

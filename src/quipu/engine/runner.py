@@ -1,0 +1,50 @@
+"""The seam between scheduling and arithmetic: a Runner computes the logits of one step of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_SIZE = 16
+"""Tokens in one block of the paged KV cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of one sequence that a step computes.
+
+    ``tokens`` are its next token ids, the first at position ``start``; keys and values of positions before
+    ``start`` are in the cache already. Position p lives in block ``blocks[p // BLOCK_SIZE]`` at offset
+    ``p % BLOCK_SIZE``; ``blocks`` covers ``start + len(tokens)`` positions. ``want`` says which rows of logits
+    come back: the last one, all of them (prompt log-probabilities), or none (a prompt not finished yet).
+    """
+
+    tokens: Sequence[int]
+    start: int
+    blocks: Sequence[int]
+    want: str = "last"  # "last" | "all" | "none"
+
+
+class Runner(Protocol):
+    """Computes one step. Not thread-safe: the engine calls it from one thread.
+
+    ``blocks`` is the size of its KV cache in blocks of BLOCK_SIZE tokens; ``vocabulary`` the width of its logits.
+    """
+
+    blocks: int
+    vocabulary: int
+
+    def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
+        """Run ``spans`` together: write their keys and values to the cache, return for each the logits it wants.
+
+        Each result is float32 [rows, vocabulary], rows being 1, len(tokens) or 0 as ``want`` says.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the runner holds."""
+        ...

@@ -1,0 +1,90 @@
+"""Every error quipu raises on purpose. Each knows the HTTP status it becomes and names the cause and the remedy."""
+
+from __future__ import annotations
+
+
+class QuipuError(Exception):
+    """Root of the tree. ``str(error)`` is one or two sentences a user can act on.
+
+    Class attributes follow the error object of the OpenAI API: ``status`` (HTTP), ``type`` and ``code``
+    (machine-readable names). ``param`` is the request field at fault, where there is one.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidRequest(QuipuError):
+    """The caller asked for something that cannot be done as asked; ``param`` names the field."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt, or the prompt plus the tokens asked for, does not fit the context. Nothing is truncated."""
+
+    code = "context_length_exceeded"
+
+
+class ModelNotFound(InvalidRequest):
+    """No model of that name is known, installed or served here."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class Overloaded(QuipuError):
+    """The queue is full; ``retry_after`` is a hint in seconds."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineStopped(QuipuError):
+    """The engine was closed, or failed, while the request was waiting or running."""
+
+    status = 503
+    code = "engine_stopped"
+
+
+class CheckpointError(QuipuError):
+    """The files of a checkpoint cannot be read as a model: missing, damaged, or of a kind not supported."""
+
+    status = 422
+    type = "checkpoint_error"
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A file is truncated, has the wrong magic, or contradicts itself."""
+
+    code = "damaged_checkpoint"
+
+
+class UnsupportedCheckpoint(CheckpointError):
+    """A sound file of an architecture, quantization or option that quipu does not run."""
+
+    code = "unsupported_checkpoint"
+
+
+class MissingTemplate(InvalidRequest):
+    """A chat was asked of a checkpoint that carries no chat template and whose family has no known format."""
+
+    code = "missing_chat_template"
+
+
+class Offline(QuipuError):
+    """A download was asked for and the hub cannot be reached."""
+
+    status = 502
+    code = "offline"

@@ -1,0 +1,362 @@
+"""The nouns that rooms exchange and the protocol they meet through. No torch, no I/O, no dependency."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+
+from quipu.errors import InvalidRequest
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "abort"]
+
+MAX_LOGPROBS = 100
+"""Most alternatives reported for one token. The OpenAI API stops at 20; evaluation harnesses ask for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One function call made by the assistant: a name and its keyword arguments (JSON values)."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    ``content`` is plain text; a list of text parts is joined without a separator. ``stop_reason`` matters only
+    when an assistant turn is replayed: ``end_of_message`` says that it stopped to wait for a tool. ``context`` is
+    text that Meta's format appends to a user turn after a blank line.
+    """
+
+    role: Role
+    content: str = ""
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    stop_reason: Literal["end_of_turn", "end_of_message"] | None = None
+    context: str | None = None
+
+    @classmethod
+    def of(cls, value: Message | Mapping[str, Any], where: str = "messages") -> Message:
+        """Build from the dict of the OpenAI API; raises InvalidRequest naming the field at fault.
+
+        ``developer`` is OpenAI's newer name for ``system``. A part that is not text is refused, not dropped.
+        """
+        if isinstance(value, Message):
+            return value
+        if not isinstance(value, Mapping):
+            raise InvalidRequest(f"{where} must be an object with role and content, got {value!r:.80}", param=where)
+        for key, given in value.items():
+            if key not in _MESSAGE_FIELDS and not (key in _REPLAYED_NULLS and given is None):
+                known = ", ".join(_MESSAGE_FIELDS)
+                raise InvalidRequest(f"{where} has no field {key!r}; known: {known}", param=f"{where}.{key}")
+        role = "system" if value.get("role") == "developer" else value.get("role")
+        if role not in get_args(Role):
+            raise InvalidRequest(
+                f"{where}.role is {value.get('role')!r}; it must be one of {', '.join(get_args(Role))}",
+                param=f"{where}.role",
+            )
+        calls = tuple(
+            _tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(value.get("tool_calls") or ())
+        )
+        content = value.get("content")
+        if content is None and not calls:
+            raise InvalidRequest(
+                f"{where}.content is missing; give a string or a list of text parts", param=f"{where}.content"
+            )
+        return cls(
+            role=cast(Role, role),
+            content=_text(content, f"{where}.content"),
+            name=value.get("name"),
+            tool_calls=calls,
+            tool_call_id=value.get("tool_call_id"),
+            stop_reason=value.get("stop_reason"),
+            context=value.get("context"),
+        )
+
+
+_MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "stop_reason", "context")
+_REPLAYED_NULLS = ("refusal", "annotations", "audio", "function_call")
+"""Fields of an answer of the OpenAI SDK, null here, that come back when a program replays it as history."""
+
+
+def _text(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise InvalidRequest(f"{where} must be a string or a list of parts, got {type(content).__name__}", param=where)
+    texts = []
+    for i, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise InvalidRequest(
+                f'{where}[{i}] is not a text part; this model reads text only: {{"type": "text", "text": "..."}}',
+                param=f"{where}[{i}]",
+            )
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _tool_call(value: Any, where: str) -> ToolCall:
+    if isinstance(value, ToolCall):
+        return value
+    function = value.get("function") if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise InvalidRequest(f"{where} needs function.name and function.arguments", param=where)
+    arguments = function.get("arguments") or "{}"
+    try:
+        parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"{where}.function.arguments is not JSON: {error}", param=where) from None
+    if not isinstance(parsed, Mapping):
+        raise InvalidRequest(f"{where}.function.arguments must be a JSON object", param=where)
+    return ToolCall(function["name"], parsed, value.get("id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen and when to stop; names and meaning follow the OpenAI API and vLLM.
+
+    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 and ``min_p`` 0 are off. ``max_tokens`` None means
+    "until the context is full"; 0 generates nothing (useful with ``prompt_logprobs``). ``logprobs`` and
+    ``prompt_logprobs``: None is off, k >= 0 reports each token and its k best alternatives, from the
+    distribution of the model before temperature, penalties and truncation. Raises InvalidRequest by field name.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        else:
+            object.__setattr__(self, "stop", tuple(self.stop))
+        _integer("max_tokens", self.max_tokens, 0, None, optional=True)
+        _number("temperature", self.temperature, 0, 100)
+        _number("top_p", self.top_p, 0, 1, above_low=True)
+        _integer("top_k", self.top_k, 0, None)
+        _number("min_p", self.min_p, 0, 1)
+        _integer("seed", self.seed, -(2**63), 2**64 - 1, optional=True)
+        _integer("n", self.n, 1, 128)
+        _number("presence_penalty", self.presence_penalty, -2, 2)
+        _number("frequency_penalty", self.frequency_penalty, -2, 2)
+        _number("repetition_penalty", self.repetition_penalty, 0, 100, above_low=True)
+        _integer("logprobs", self.logprobs, 0, MAX_LOGPROBS, optional=True)
+        _integer("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS, optional=True)
+        _integer("min_tokens", self.min_tokens, 0, None)
+        if not isinstance(self.ignore_eos, bool):
+            raise InvalidRequest(f"ignore_eos must be true or false, got {self.ignore_eos!r}", param="ignore_eos")
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}", param="min_tokens"
+            )
+        for text in self.stop:
+            if not isinstance(text, str) or not text:
+                raise InvalidRequest(f"stop must hold non-empty strings, got {text!r:.80}", param="stop")
+        for token, bias in self.logit_bias.items():
+            _integer("logit_bias", token, 0, None)
+            _number("logit_bias", bias, -100, 100)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Sampling:
+        """Build from keyword arguments; an unknown name is an InvalidRequest that says which is nearest."""
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+                raise InvalidRequest(f"unknown sampling option {name!r}{hint}", param=name)
+        return cls(**options)
+
+
+def _integer(name: str, value: Any, low: int, high: int | None, *, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequest(f"{name} must be an integer, got {value!r:.80}", param=name)
+    if value < low or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise InvalidRequest(f"{name} must be {bounds}, got {value}", param=name)
+
+
+def _number(name: str, value: Any, low: float, high: float, *, above_low: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequest(f"{name} must be a number, got {value!r:.80}", param=name)
+    if value < low or value > high or (above_low and value == low):
+        bounds = f"above {low} and at most {high}" if above_low else f"between {low} and {high}"
+        raise InvalidRequest(f"{name} must be {bounds}, got {value}", param=name)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its natural-log probability. ``bytes`` may be part of a character; ``text`` then shows U+FFFD.
+
+    ``top`` holds the most likely tokens at this place, best first, as TokenLogprob without ``top``. ``logprob``
+    is None only for the first token of a prompt, which nothing predicts.
+    """
+
+    token_id: int
+    text: str
+    bytes: bytes
+    logprob: float | None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one request. ``cached_tokens`` of the prompt were found in the prefix cache, not computed."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one answer, as it is generated. ``str(chunk)`` is its text.
+
+    ``index`` tells the answers of ``n`` > 1 apart. ``finish_reason`` is set on the last chunk of an answer and
+    ``usage`` on the last chunk of the request. ``prompt_logprobs`` comes once, before the first text.
+    """
+
+    text: str = ""
+    index: int = 0
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One finished answer."""
+
+    text: str
+    finish_reason: FinishReason
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Completion(str):
+    """The answer of a request: a string (the first choice's text) that carries the rest of what is known."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage
+    prompt_logprobs: tuple[TokenLogprob, ...] | None
+
+    __slots__ = ("choices", "prompt_logprobs", "usage")
+
+    @classmethod
+    def of(cls, chunks: Iterator[Chunk]) -> Completion:
+        """Drain ``chunks`` and join them by choice."""
+        texts: dict[int, list[str]] = {}
+        tokens: dict[int, list[int]] = {}
+        logprobs: dict[int, list[TokenLogprob]] = {}
+        reasons: dict[int, FinishReason] = {}
+        usage, prompt_logprobs = Usage(), None
+        for chunk in chunks:
+            texts.setdefault(chunk.index, []).append(chunk.text)
+            tokens.setdefault(chunk.index, []).extend(chunk.token_ids)
+            logprobs.setdefault(chunk.index, []).extend(chunk.logprobs)
+            if chunk.prompt_logprobs is not None:
+                prompt_logprobs = chunk.prompt_logprobs
+            if chunk.finish_reason is not None:
+                reasons[chunk.index] = chunk.finish_reason
+            if chunk.usage is not None:
+                usage = chunk.usage
+        choices = tuple(
+            Choice("".join(texts[i]), reasons.get(i, "abort"), tuple(tokens[i]), tuple(logprobs[i]))
+            for i in sorted(texts)
+        )
+        self = cls(choices[0].text if choices else "")
+        self.choices, self.usage, self.prompt_logprobs = choices, usage, prompt_logprobs
+        return self
+
+    @property
+    def text(self) -> str:
+        """The first choice's text, as a plain string."""
+        return str.__str__(self)
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a loaded model from its own files, never from its name."""
+
+    name: str
+    architecture: str
+    parameters: int
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    context_length: int
+    quantization: Mapping[str, int]
+    dtype: str
+    file: str
+    file_hash: str
+    license: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+Prompt: TypeAlias = str | Sequence[int] | Sequence[Message | Mapping[str, Any]]
+"""Text to continue, token ids to continue, or a conversation to answer."""
+
+
+class Generator(Protocol):
+    """All that capabilities and evidence know of a model: a local engine, a remote endpoint, a fake, an oracle."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the model's own files say of it."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        ...
+
+    def count(self, messages: Prompt) -> int:
+        """Tokens of the prompt after chat formatting."""
+        ...
+
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Iterator[Chunk]:
+        """Answer or continue ``prompt``; ``options`` are the fields of Sampling by name."""
+        ...
