@@ -1,0 +1,146 @@
+"""A model without arithmetic: the real engine over a runner that predicts by rule. For tests of everything above.
+
+Its cache holds token ids where a real one holds keys and values, and predictions are made from what is read back
+through the block tables. A block given to two sequences by mistake therefore shows as a wrong answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quipu.engine.engine import Engine
+from quipu.engine.kv_cache import blocks_for
+from quipu.engine.local import LocalModel
+from quipu.engine.runner import BLOCK_SIZE, Span
+from quipu.model.chat_format import ChatFormat
+from quipu.model.tokenizer import Tokenizer
+from quipu.types import Facts
+
+Predict = Callable[[Sequence[int]], int]
+"""All tokens so far -> the id of the next one."""
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|start|>' + message.role + '\n' + message.content + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+)
+
+
+class FakeRunner:
+    """See ``runner.Runner``. The predicted token is 10 above the other logits, which vary a little with the context.
+
+    ``seconds`` is how long a step takes, per token computed. ``closed`` tells tests that the engine let go of it.
+    """
+
+    def __init__(self, predict: Predict, vocabulary: int, blocks: int, seconds: float = 0.0) -> None:
+        self.blocks = blocks
+        self.vocabulary = vocabulary
+        self.closed = False
+        self._predict = predict
+        self._seconds = seconds
+        self._cache = np.full(blocks * BLOCK_SIZE, -1, np.int64)
+
+    def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
+        """Write each span's tokens to the cache and predict from what the cache then holds."""
+        time.sleep(self._seconds * sum(len(span.tokens) for span in spans))
+        return [self._compute(span) for span in spans]
+
+    def close(self) -> None:
+        """Nothing to free."""
+        self.closed = True
+
+    def _compute(self, span: Span) -> NDArray[np.float32]:
+        end = span.start + len(span.tokens)
+        slots = [span.blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE for place in range(end)]
+        self._cache[slots[span.start :]] = span.tokens
+        history = self._cache[slots].tolist()
+        first = {"all": span.start, "last": end - 1, "none": end}[span.want]
+        return np.stack([self._logits(history[: place + 1]) for place in range(first, end)] or [self._nothing()])[
+            : end - first
+        ]
+
+    def _nothing(self) -> NDArray[np.float32]:
+        return np.zeros(self.vocabulary, np.float32)
+
+    def _logits(self, history: list[int]) -> NDArray[np.float32]:
+        seed = sum(history[-8:]) + len(history)
+        logits = np.sin(np.arange(self.vocabulary, dtype=np.float32) * (seed % 97 + 1))
+        logits[self._predict(history)] += 10
+        return logits
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One token a byte, ids 0 to 255, and the special tokens <|start|> 256 and <|end|> 257, which ends answers."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    other = [byte for byte in range(256) if byte not in printable]
+    names = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(other)}
+    return Tokenizer.from_gguf(
+        {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "gpt-2",
+            "tokenizer.ggml.tokens": [*(names[byte] for byte in range(256)), "<|start|>", "<|end|>"],
+            "tokenizer.ggml.token_type": [1] * 256 + [3] * 2,
+            "tokenizer.ggml.merges": [],
+            "tokenizer.ggml.eos_token_id": 257,
+        }
+    )
+
+
+def replying(answer: Callable[[str], str], tokenizer: Tokenizer) -> Predict:
+    """Predict so that a conversation is answered with ``answer(last user message)``, then <|end|>."""
+    start, end = tokenizer.specials["<|start|>"], tokenizer.specials["<|end|>"]
+
+    def predict(tokens: Sequence[int]) -> int:
+        turn = max((place for place, token in enumerate(tokens) if token == start), default=-1)
+        said = tokenizer.decode(tokens[turn + 1 :])
+        _, _, written = said.partition("\n")
+        turns = tokenizer.decode(list(tokens)).split("<|start|>user\n")
+        asked = turns[-1].split("<|end|>")[0]
+        reply = tokenizer.encode(answer(asked))
+        place = len(tokenizer.encode(written))
+        return reply[place] if place < len(reply) else end
+
+    return predict
+
+
+def fake_model(
+    answer: Callable[[str], str] = lambda asked: f"You said: {asked}",
+    *,
+    name: str = "fake",
+    context_length: int = 1024,
+    concurrency: int = 16,
+    queue: int = 256,
+    blocks: int | None = None,
+    seconds: float = 0.0,
+) -> LocalModel:
+    """A LocalModel whose answers are ``answer(last user message)``; everything but the network is real."""
+    tokenizer = byte_tokenizer()
+    blocks = blocks_for(context_length) * concurrency if blocks is None else blocks
+    runner = FakeRunner(replying(answer, tokenizer), tokenizer.vocabulary, blocks, seconds)
+    engine = Engine(
+        runner,
+        context_length=context_length,
+        end_ids=tokenizer.eos_ids,
+        concurrency=concurrency,
+        queue=queue,
+    )
+    facts = Facts(
+        name=name,
+        architecture="fake",
+        parameters=0,
+        layers=0,
+        hidden_size=0,
+        heads=0,
+        kv_heads=0,
+        head_size=0,
+        vocabulary=tokenizer.vocabulary,
+        context_length=context_length,
+        quantization={},
+        dtype="none",
+        file="",
+        file_hash="",
+    )
+    return LocalModel(engine, facts, tokenizer, ChatFormat(tokenizer, CHAT_TEMPLATE))

@@ -1,0 +1,269 @@
+"""A model on this machine: text in, chunks out. Joins tokenizer, chat format and engine; satisfies types.Generator."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quipu.engine.engine import Engine, Handle
+from quipu.engine.request import Score
+from quipu.engine.text_stream import TextStream
+from quipu.errors import InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
+from quipu.model.chat_format import ChatFormat
+from quipu.model.tokenizer import Tokenizer
+from quipu.types import Chunk, Completion, Facts, FinishReason, Message, Prompt, Sampling, TokenLogprob, Usage
+
+Event = Chunk | QuipuError
+"""What a submitted request brings: chunks, or the error that ended one of its answers."""
+
+
+class LocalModel:
+    """A loaded model. Safe from several threads at once; their requests are batched.
+
+    Sampling options are the fields of ``types.Sampling`` by name; what is not given comes from the checkpoint's
+    own generation defaults, where it has some. Use as a context manager, or call ``close``.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        facts: Facts,
+        tokenizer: Tokenizer | None,
+        chat_format: ChatFormat | None,
+        *,
+        sampling_defaults: Mapping[str, Any] | None = None,
+        reference: Callable[[Sequence[int]], NDArray[np.float32]] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.facts = facts
+        self.sampling_defaults = dict(sampling_defaults or {})
+        self._tokenizer = tokenizer
+        self._chat_format = chat_format
+        self._reference = reference
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self.engine.context_length
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer; raises UnsupportedCheckpoint if its files carry none."""
+        if self._tokenizer is None:
+            raise UnsupportedCheckpoint(
+                f"{self.facts.name} has no tokenizer beside its weights, so it reads token ids only; "
+                "put its tokenizer.json (or Meta's tokenizer.model) into the folder"
+            )
+        return self._tokenizer
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of what the model will read: text gets a BOS if the model wants one, a conversation its format."""
+        if isinstance(prompt, str):
+            return self.tokenizer.prompt_ids(prompt)
+        if not isinstance(prompt, Sequence) or not prompt:
+            raise InvalidRequest(
+                "the prompt must be text, token ids, or a list of messages, not empty", param="messages"
+            )
+        if all(isinstance(token, int) and not isinstance(token, bool) for token in prompt):
+            return list(cast("Sequence[int]", prompt))
+        conversation = cast("Sequence[Message | Mapping[str, Any]]", prompt)
+        messages = [Message.of(message, f"messages[{place}]") for place, message in enumerate(conversation)]
+        if self._chat_format is None:
+            raise MissingTemplate(
+                f"{self.facts.name} has no chat template and is of no family with a known chat format; "
+                "use generate (or /v1/completions) with the prompt written out"
+            )
+        return self._chat_format.encode(messages)
+
+    def count(self, messages: Prompt) -> int:
+        """Tokens of the prompt after chat formatting."""
+        return len(self.prompt_ids(messages))
+
+    def sampling(self, options: Mapping[str, Any]) -> Sampling:
+        """``options`` over the checkpoint's defaults; raises InvalidRequest by field name."""
+        return Sampling.of({**self.sampling_defaults, **options})
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling, on_event: Callable[[Event], None]) -> Handle:
+        """Start generating from token ids. ``on_event`` hears of it from the engine's thread and must not block.
+
+        The last event of each answer is a Chunk with ``finish_reason`` or an error; the last chunk has ``usage``.
+        """
+        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event)
+        return self.engine.submit(prompt, sampling, answers)
+
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Stream:
+        """Answer a conversation, or continue text or token ids, chunk by chunk as they are generated.
+
+        Raises at once what is wrong with the request. Leaving the loop early and closing the stream aborts it.
+        """
+        if sampling is None:
+            sampling = self.sampling(options)
+        elif options:
+            Sampling.of(options)  # unknown names and values are refused by name
+            sampling = dataclasses.replace(sampling, **options)
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        return Stream(self.submit(self.prompt_ids(prompt), sampling, events.put), events, sampling.n)
+
+    def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
+        """The answer to a conversation: a string that carries choices, log-probabilities and usage."""
+        if isinstance(messages, str):
+            messages = [Message("user", messages)]
+        return Completion.of(self.stream(messages, sampling, **options))
+
+    def generate(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
+        """The continuation of ``prompt``, as a string that carries choices, log-probabilities and usage."""
+        return Completion.of(self.stream(prompt, sampling, **options))
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """float32 [tokens, vocabulary]: what the model predicts after each of ``ids``, for tests and research.
+
+        Computed in float32 from the checkpoint itself, whatever ``dtype`` the model serves in, so that it can be
+        compared with any other implementation. Raises InvalidRequest for an id outside the vocabulary.
+        """
+        if self._reference is None:
+            raise UnsupportedCheckpoint(f"{self.facts.name} was loaded without its network; it has no logits")
+        ids = [int(token) for token in ids]
+        vocabulary = self.facts.vocabulary
+        if not ids or not all(0 <= token < vocabulary for token in ids):
+            raise InvalidRequest(f"ids must be one or more token ids from 0 to {vocabulary - 1}", param="ids")
+        return self._reference(ids)
+
+    def close(self) -> None:
+        """Stop the engine and free the weights. What is still running fails with EngineStopped. Idempotent."""
+        self.engine.close()
+        self._reference = None
+
+    def __enter__(self) -> LocalModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Stream(Iterator[Chunk]):
+    """Chunks of one request as they come. Closing it, leaving its ``with`` block, or losing it aborts the request."""
+
+    def __init__(self, handle: Handle, events: queue.SimpleQueue[Event], answers: int) -> None:
+        self._handle = handle
+        self._events = events
+        self._unfinished = answers
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Chunk:
+        if not self._unfinished:
+            raise StopIteration
+        event = self._events.get()
+        if isinstance(event, QuipuError):
+            self.close()
+            raise event
+        if event.finish_reason is not None:
+            self._unfinished -= 1
+        return event
+
+    def close(self) -> None:
+        """Abort what is not finished; iterating ends."""
+        if self._unfinished:
+            self._unfinished = 0
+            self._handle.abort()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Answers:
+    """The engine's listener for one request: turns tokens into text, finds stop strings, counts."""
+
+    def __init__(
+        self, tokenizer: Tokenizer | None, prompt_tokens: int, sampling: Sampling, on_event: Callable[[Event], None]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._prompt_tokens = prompt_tokens
+        self._on_event = on_event
+        self._unfinished = sampling.n
+        self._generated = 0
+        self._cached = 0
+        self._answers = [_Answer(tokenizer, sampling.stop) for _ in range(sampling.n)]
+
+    def prompt_scored(self, index: int, scores: list[Score]) -> None:
+        if index == 0:
+            self._on_event(Chunk(prompt_logprobs=tuple(_named(score, self._tokenizer) for score in scores)))
+
+    def token(self, index: int, token: int, score: Score | None) -> bool:
+        answer = self._answers[index]
+        text = answer.push(token, None if score is None else _named(score, self._tokenizer))
+        if text or answer.text is None:
+            self._on_event(answer.chunk(index, text))
+        return answer.stopped
+
+    def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
+        self._unfinished -= 1
+        self._generated += generated
+        if index == 0:
+            self._cached = cached
+        usage = None if self._unfinished else Usage(self._prompt_tokens, self._generated, self._cached)
+        answer = self._answers[index]
+        chunk = answer.chunk(index, answer.finish())
+        self._on_event(dataclasses.replace(chunk, finish_reason=reason, usage=usage))
+
+    def failed(self, index: int, error: QuipuError) -> None:
+        self._unfinished -= 1
+        self._on_event(error)
+
+
+class _Answer:
+    """Text of one answer, and the tokens that belong to the text not yet shown."""
+
+    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str]) -> None:
+        self.text = None if tokenizer is None else TextStream(tokenizer, stop)
+        self._tokens: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    @property
+    def stopped(self) -> bool:
+        return self.text is not None and self.text.stopped
+
+    def push(self, token: int, logprob: TokenLogprob | None) -> str:
+        self._tokens.append(token)
+        if logprob is not None:
+            self._logprobs.append(logprob)
+        return "" if self.text is None else self.text.push(token)
+
+    def finish(self) -> str:
+        return "" if self.text is None else self.text.finish()
+
+    def chunk(self, index: int, text: str) -> Chunk:
+        """A chunk of ``text`` with the tokens pushed since the last one."""
+        chunk = Chunk(text, index, tuple(self._tokens), tuple(self._logprobs))
+        self._tokens, self._logprobs = [], []
+        return chunk
+
+
+def _named(score: Score, tokenizer: Tokenizer | None) -> TokenLogprob:
+    """A score with the text of its tokens."""
+    top = tuple(_logprob(token, value, tokenizer) for token, value in score.top)
+    return _logprob(score.token, score.logprob, tokenizer, top)
+
+
+def _logprob(
+    token: int, value: float | None, tokenizer: Tokenizer | None, top: tuple[TokenLogprob, ...] = ()
+) -> TokenLogprob:
+    raw = b"" if tokenizer is None else tokenizer.token_bytes(token)
+    return TokenLogprob(token, raw.decode(errors="replace"), raw, value, top)

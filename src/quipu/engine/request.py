@@ -1,0 +1,92 @@
+"""The life of one request: what it asks, the sequences it becomes, and who is told what they bring."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from quipu.errors import QuipuError
+from quipu.types import FinishReason, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Natural-log probability of a token and of the best alternatives at its place, best first."""
+
+    token: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Listener(Protocol):
+    """Who hears of a request. Called from the engine's thread: be quick, never block, never raise."""
+
+    def prompt_scored(self, index: int, scores: list[Score]) -> None:
+        """Scores of every prompt token, in one call before the first token; only if they were asked for."""
+
+    def token(self, index: int, token: int, score: Score | None) -> bool:
+        """One generated token of answer ``index``; True says that the answer ends here (a stop string)."""
+        ...
+
+    def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
+        """Answer ``index`` is over: tokens generated (an end token counts), prompt tokens found in the cache."""
+
+    def failed(self, index: int, error: QuipuError) -> None:
+        """Answer ``index`` ended with an error; nothing more follows for it."""
+
+
+class Status(enum.Enum):
+    """Where a sequence is in its life."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """One answer being generated. ``tokens`` is prompt and answer; the cache holds the first ``computed`` of them.
+
+    ``blocks`` are the cache blocks held, ``digests`` the names of those that are full. ``leader`` is the first
+    sequence of a request with n > 1: the others wait until it has computed the prompt and then share its blocks.
+    """
+
+    tokens: list[int]
+    prompt_length: int
+    sampling: Sampling
+    listener: Listener
+    index: int = 0
+    leader: Sequence | None = None
+    status: Status = Status.WAITING
+    computed: int = 0
+    cached: int | None = None
+    blocks: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    prompt_scores: list[Score] = field(default_factory=list)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that must be computed before the next one can be sampled."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def generated(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def answer(self) -> Tokens[int]:
+        """Ids of the answer so far."""
+        return self.tokens[self.prompt_length :]
+
+    @property
+    def decoding(self) -> bool:
+        """The prompt is done and each step brings a token."""
+        return self.generated > 0 and self.remaining == 1
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Log-probabilities of the prompt are still owed, so its logits must be computed, not found in the cache."""
+        return self.sampling.prompt_logprobs is not None and len(self.prompt_scores) < self.prompt_length

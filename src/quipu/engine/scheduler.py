@@ -1,0 +1,153 @@
+"""Who runs next: continuous batching with chunked prefill over a block pool. A plain state machine, no torch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from quipu.engine.kv_cache import ROOT, BlockPool, blocks_for, extend_digest
+from quipu.engine.request import Sequence, Status
+from quipu.engine.runner import BLOCK_SIZE
+from quipu.errors import Overloaded
+
+
+class Scheduler:
+    """Decides what each step computes.
+
+    Every sequence that is decoding gets its token in every step. What is left of the step's token budget goes to
+    prompts, in equal parts, so that neither a running answer nor a short prompt waits for a long one. Admission is
+    first come, first served. When blocks run out, the sequence admitted last gives its blocks back and is computed
+    again later: the oldest always proceeds, so with a pool of at least one full context nothing can deadlock.
+
+    ``concurrency``: most sequences running at once. ``queue``: most that may wait. ``prompt_tokens``: budget of a
+    step that only computes prompts; ``mixed_prompt_tokens``: budget for prompts in a step that also decodes, which
+    bounds how long a running answer pauses.
+    """
+
+    def __init__(
+        self, pool: BlockPool, *, concurrency: int, queue: int, prompt_tokens: int = 512, mixed_prompt_tokens: int = 128
+    ) -> None:
+        self.pool = pool
+        self.concurrency = concurrency
+        self.queue = queue
+        self.prompt_tokens = prompt_tokens
+        self.mixed_prompt_tokens = mixed_prompt_tokens
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.preempted = 0
+
+    def check_room(self, count: int) -> None:
+        """Raise Overloaded if ``count`` more sequences would make the queue longer than allowed.
+
+        What can start at once does not count against the queue.
+        """
+        running, waiting = len(self.running), len(self.waiting)
+        if waiting + count > self.queue + max(0, self.concurrency - running):
+            raise Overloaded(
+                f"{running} answers are being generated and {waiting} wait; the queue holds {self.queue}. "
+                "Try again shortly, or start the server with a larger --queue.",
+                retry_after=1 + waiting // max(1, self.concurrency),
+            )
+
+    def add(self, sequences: Iterable[Sequence]) -> None:
+        """Queue ``sequences`` behind those that wait."""
+        self.waiting.extend(sequences)
+
+    @property
+    def busy(self) -> bool:
+        """Something runs or waits."""
+        return bool(self.running or self.waiting)
+
+    def schedule(self) -> list[tuple[Sequence, int]]:
+        """The next step: sequences and how many of their tokens to compute. Blocks for them are allocated.
+
+        Empty only if there is nothing to do.
+        """
+        step = [(sequence, 1) for sequence in self._grow_decoding()]
+        budget = self.mixed_prompt_tokens if step else self.prompt_tokens
+        prefilling = [sequence for sequence in self.running if not sequence.decoding]
+        prefilling += self._admit(budget // BLOCK_SIZE - len(prefilling))
+        for place, sequence in enumerate(prefilling):
+            count = min(sequence.remaining, max(1, budget // (len(prefilling) - place)))
+            budget -= count
+            step.append((sequence, count))
+        return step
+
+    def advance(self, sequence: Sequence, count: int) -> None:
+        """Note that ``count`` more tokens are in the cache, and name the blocks that this filled."""
+        sequence.computed += count
+        for place in range(len(sequence.digests), sequence.computed // BLOCK_SIZE):
+            parent = sequence.digests[-1] if sequence.digests else ROOT
+            digest = extend_digest(parent, sequence.tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE])
+            sequence.digests.append(digest)
+            self.pool.register(sequence.blocks[place], digest)
+
+    def finish(self, sequence: Sequence) -> None:
+        """End ``sequence`` wherever it is in its life; its blocks become free, their content stays for reuse."""
+        if sequence.status is Status.RUNNING:
+            self.running.remove(sequence)
+            self._give_back(sequence)
+        elif sequence.status is Status.WAITING:
+            self.waiting.remove(sequence)
+        sequence.status = Status.FINISHED
+
+    def _grow_decoding(self) -> list[Sequence]:
+        """The decoding sequences that have, or now got, a block for their next token; oldest first."""
+        grown = []
+        for sequence in [each for each in self.running if each.decoding]:
+            while sequence.status is Status.RUNNING and len(sequence.blocks) < blocks_for(len(sequence.tokens)):
+                if self.pool.free:
+                    sequence.blocks += self.pool.allocate(1)
+                else:
+                    self._preempt(self.running[-1])
+            if sequence.status is Status.RUNNING:
+                grown.append(sequence)
+        return grown
+
+    def _admit(self, places: int) -> list[Sequence]:
+        """Start waiting sequences, in order, while there are places, room to run, and blocks for the whole prompt."""
+        admitted: list[Sequence] = []
+        for sequence in list(self.waiting):
+            if len(admitted) >= places or len(self.running) >= self.concurrency:
+                break
+            if self._waits_for_leader(sequence):
+                continue
+            if not self._start(sequence):
+                break
+            admitted.append(sequence)
+        return admitted
+
+    def _start(self, sequence: Sequence) -> bool:
+        # At least one token is computed even if all are in the cache: its logits are what the next one is drawn from.
+        reusable = [] if sequence.scores_prompt else sequence.tokens[:-1]
+        shared, digests = self.pool.match(reusable)
+        needed = blocks_for(len(sequence.tokens)) - len(shared)
+        if self.pool.available(shared) < needed:
+            return False
+        self.pool.share(shared)
+        sequence.blocks = shared + self.pool.allocate(needed)
+        sequence.digests = digests
+        sequence.computed = len(shared) * BLOCK_SIZE
+        if sequence.cached is None:
+            sequence.cached = sequence.computed
+        sequence.status = Status.RUNNING
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.preempted += 1
+        self.running.remove(sequence)
+        self._give_back(sequence)
+        sequence.status = Status.WAITING
+        sequence.computed = 0
+        self.waiting.appendleft(sequence)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks, sequence.digests = [], []
+
+    @staticmethod
+    def _waits_for_leader(sequence: Sequence) -> bool:
+        leader = sequence.leader
+        return leader is not None and leader.status is not Status.FINISHED and leader.computed < leader.prompt_length

@@ -1,0 +1,193 @@
+"""Grouped-query attention: over a paged KV cache for serving, over plain tensors for the reference.
+
+Shapes: T new tokens, H query heads, K key/value heads, G = H / K, D head size, L cached positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from quipu.model.config import ModelConfig
+
+
+class Attend(Protocol):
+    """Attention of one step, with everything but the layer's tensors decided."""
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """query [T, H, D], key and value [T, K, D] of the new tokens, rotated -> [T, H, D]."""
+        ...
+
+
+def causal_attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """One whole sequence attends to itself; the reference that caching and batching are tested against."""
+    del layer
+    query, key, value = (_grouped(heads, key.shape[1]) for heads in (query, key, value))
+    return _flat(scaled_dot_product_attention(query, key.expand_as(query), value.expand_as(query), is_causal=True))
+
+
+def _grouped(heads: Tensor, kv_heads: int) -> Tensor:
+    """[T, H, D] -> [K, H / K, T, D]: a query head beside those that share its key/value head. A view."""
+    return heads.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3)
+
+
+def _flat(grouped: Tensor) -> Tensor:
+    """[K, G, T, D] -> [T, H, D]."""
+    return grouped.permute(2, 0, 1, 3).flatten(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Rows of one sequence in a step: ``count`` tokens from position ``start``, cached in ``blocks``."""
+
+    start: int
+    count: int
+    blocks: Sequence[int]
+
+
+class PagedCache:
+    """Keys and values of every layer in blocks of ``block_size`` tokens, [blocks, block_size, K, D] each.
+
+    Memory is taken from the system as zeroed pages on first use, so a large cache costs only what it holds.
+    """
+
+    def __init__(
+        self, config: ModelConfig, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.block_size = block_size
+        self._shape = (blocks, block_size, config.kv_heads, config.head_size)
+        self.keys = [self._allocate(dtype, device) for _ in range(config.layers)]
+        self.values = [self._allocate(dtype, device) for _ in range(config.layers)]
+
+    def _allocate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        # Zeros matter: a masked position has weight 0, and 0 times the NaN that old memory may hold is NaN.
+        if device.type != "cpu":
+            return torch.zeros(self._shape, dtype=dtype, device=device)
+        # numpy's zeros are untouched pages; torch's would be written, and so resident, at once.
+        size = int(np.prod(self._shape)) * dtype.itemsize
+        return torch.from_numpy(np.zeros(size, np.uint8)).view(dtype).view(self._shape)
+
+    def plan(self, extents: Sequence[Extent]) -> PagedAttention:
+        """Decide how one step of ``extents``, whose rows follow one another, reads and writes the cache."""
+        return PagedAttention(self, extents)
+
+
+class PagedAttention:
+    """Attention of one step over a PagedCache; an ``Attend``. Index tensors are built once for all layers."""
+
+    def __init__(self, cache: PagedCache, extents: Sequence[Extent]) -> None:
+        self._cache = cache
+        device, size = cache.keys[0].device, cache.block_size
+        slots: list[int] = []
+        self._prompts: list[_Prompt] = []
+        singles: list[tuple[int, Extent]] = []
+        row = 0
+        for extent in extents:
+            positions = range(extent.start, extent.start + extent.count)
+            slots.extend(extent.blocks[position // size] * size + position % size for position in positions)
+            if extent.count == 1:
+                singles.append((row, extent))
+            else:
+                self._prompts.append(_Prompt(row, extent, cache))
+            row += extent.count
+        self._slots = torch.tensor(slots, device=device)
+        self._decodes = [_Decode(bucket, cache) for bucket in _buckets(singles)]
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See Attend; the new keys and values are written to the cache first."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys.flatten(0, 1).index_copy_(0, self._slots, key)
+        values.flatten(0, 1).index_copy_(0, self._slots, value)
+        parts = (*self._decodes, *self._prompts)
+        if len(parts) == 1:
+            return parts[0].attend(query, keys, values)
+        output = torch.empty_like(query)
+        for part in parts:
+            output[part.rows] = part.attend(query[part.rows], keys, values)
+        return output
+
+
+def _buckets(singles: list[tuple[int, Extent]]) -> list[list[tuple[int, Extent]]]:
+    """Group decoding rows by context length, none more than twice another's: padding then wastes at most half."""
+    buckets: dict[int, list[tuple[int, Extent]]] = {}
+    for row, extent in singles:
+        buckets.setdefault((extent.start + 1).bit_length(), []).append((row, extent))
+    return list(buckets.values())
+
+
+class _Blocks:
+    """How the blocks of some sequences are read: as a slice where they lie side by side, by index elsewhere."""
+
+    def __init__(self, tables: list[list[int]], device: torch.device) -> None:
+        self._sequences = len(tables)
+        only = tables[0]
+        self._slice = None
+        if len(tables) == 1 and all(after == before + 1 for before, after in pairwise(only)):
+            self._slice = slice(only[0], only[-1] + 1)
+        else:
+            self._index = torch.tensor(tables, device=device).flatten()
+
+    def read(self, pool: Tensor) -> Tensor:
+        """[blocks, size, K, D] -> [sequences, L, K, D]; a view of the pool in the slice case."""
+        found = pool[self._slice] if self._slice is not None else pool.index_select(0, self._index)
+        return found.reshape(self._sequences, -1, *pool.shape[2:])
+
+
+class _Decode:
+    """Sequences with one new token each: one batched attention, padded to the longest of them."""
+
+    def __init__(self, singles: list[tuple[int, Extent]], cache: PagedCache) -> None:
+        device = cache.keys[0].device
+        lengths = [extent.start + 1 for _, extent in singles]
+        longest = max(lengths)
+        width = -(-longest // cache.block_size)
+        self.rows: list[int] | slice = [row for row, _ in singles]
+        tables = [[*extent.blocks[:width], *[0] * (width - len(extent.blocks[:width]))] for _, extent in singles]
+        self._blocks = _Blocks(tables, device)
+        self._longest = longest
+        self._mask: Tensor | None = None
+        if min(lengths) < longest:
+            visible = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+            self._mask = _additive(visible, cache.keys[0].dtype)[:, None, None, :]
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """query [B, H, D] -> [B, H, D]. The G queries of a key head take the place of a sequence dimension."""
+        key = self._blocks.read(keys)[:, : self._longest].transpose(1, 2)
+        value = self._blocks.read(values)[:, : self._longest].transpose(1, 2)
+        grouped = query.unflatten(1, (keys.shape[2], -1))
+        return scaled_dot_product_attention(grouped, key, value, attn_mask=self._mask).flatten(1, 2)
+
+
+class _Prompt:
+    """A run of new tokens of one sequence: causal among themselves, and all that is cached before them."""
+
+    def __init__(self, row: int, extent: Extent, cache: PagedCache) -> None:
+        device = cache.keys[0].device
+        self._length = extent.start + extent.count
+        self.rows: list[int] | slice = slice(row, row + extent.count)
+        self._blocks = _Blocks([list(extent.blocks[: -(-self._length // cache.block_size)])], device)
+        self._mask: Tensor | None = None
+        if extent.start > 0:
+            visible = torch.ones(extent.count, self._length, dtype=torch.bool, device=device).tril(extent.start)
+            self._mask = _additive(visible, cache.keys[0].dtype)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """query [T, H, D] -> [T, H, D]."""
+        grouped = _grouped(query, keys.shape[2])
+        shape = (*grouped.shape[:2], self._length, grouped.shape[3])
+        key = _grouped(self._blocks.read(keys)[0, : self._length], keys.shape[2]).expand(shape)
+        value = _grouped(self._blocks.read(values)[0, : self._length], keys.shape[2]).expand(shape)
+        causal = self._mask is None
+        return _flat(scaled_dot_product_attention(grouped, key, value, attn_mask=self._mask, is_causal=causal))
+
+
+def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where visible, -inf elsewhere: the form of mask that the fused CPU kernel takes."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))

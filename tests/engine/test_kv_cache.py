@@ -1,0 +1,85 @@
+"""The block pool: prefixes are found again, never mixed up, and forgotten in the right order."""
+
+import pytest
+
+from quipu.engine.kv_cache import ROOT, BlockPool, blocks_for, extend_digest
+from quipu.engine.runner import BLOCK_SIZE
+
+
+def fill(pool: BlockPool, tokens: list[int]) -> list[int]:
+    """Compute ``tokens`` as a sequence would: allocate, register full blocks."""
+    blocks = pool.allocate(blocks_for(len(tokens)))
+    digest = ROOT
+    for place in range(len(tokens) // BLOCK_SIZE):
+        digest = extend_digest(digest, tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE])
+        pool.register(blocks[place], digest)
+    return blocks
+
+
+def test_a_released_prefix_is_found_again_block_by_block():
+    pool = BlockPool(8)
+    tokens = list(range(3 * BLOCK_SIZE + 5))
+    blocks = fill(pool, tokens)
+    pool.release(blocks)
+    assert pool.free == 8
+    assert pool.match(tokens)[0] == blocks[:3]
+    assert pool.match(tokens[: 2 * BLOCK_SIZE + 1])[0] == blocks[:2]
+    assert pool.match([*tokens[:BLOCK_SIZE], 999, *tokens[BLOCK_SIZE + 1 :]])[0] == blocks[:1]
+    assert pool.match([999, *tokens[1:]])[0] == []
+
+
+def test_the_same_tokens_after_another_prefix_are_another_block():
+    pool = BlockPool(8)
+    middle = [7] * BLOCK_SIZE
+    fill(pool, [1] * BLOCK_SIZE + middle)
+    assert len(pool.match([2] * BLOCK_SIZE + middle)[0]) == 0
+
+
+def test_allocation_forgets_the_least_recently_used_prefix_and_its_end_before_its_beginning():
+    pool = BlockPool(4)
+    old, new = [1] * (2 * BLOCK_SIZE), [2] * (2 * BLOCK_SIZE)
+    pool.release(fill(pool, old))
+    pool.release(fill(pool, new))
+    pool.allocate(1)
+    assert len(pool.match(old)[0]) == 1
+    assert len(pool.match(new)[0]) == 2
+    pool.allocate(1)
+    assert len(pool.match(old)[0]) == 0
+    assert len(pool.match(new)[0]) == 2
+
+
+def test_blocks_without_a_prefix_are_used_before_any_prefix_is_forgotten():
+    pool = BlockPool(3)
+    pool.release(fill(pool, [1] * (2 * BLOCK_SIZE)))
+    partial = fill(pool, [5])
+    pool.release(partial)
+    assert pool.allocate(1) == partial
+    assert len(pool.match([1] * (2 * BLOCK_SIZE))[0]) == 2
+
+
+def test_a_shared_block_stays_until_its_last_user_releases_it():
+    pool = BlockPool(2)
+    blocks = fill(pool, [1] * BLOCK_SIZE)
+    pool.share(blocks)
+    pool.release(blocks)
+    assert pool.free == 1
+    pool.release(blocks)
+    assert pool.free == 2
+    with pytest.raises(ValueError, match="released twice"):
+        pool.release(blocks)
+
+
+def test_available_does_not_count_what_sharing_will_take():
+    pool = BlockPool(4)
+    blocks = fill(pool, [1] * (2 * BLOCK_SIZE))
+    pool.release(blocks)
+    assert pool.available(blocks) == 2
+    pool.share(blocks)
+    assert pool.available(blocks) == 2
+
+
+def test_asking_for_more_than_is_free_takes_nothing():
+    pool = BlockPool(2)
+    with pytest.raises(IndexError, match="3 blocks asked for, 2 free"):
+        pool.allocate(3)
+    assert pool.free == 2

@@ -1,0 +1,238 @@
+"""The scheduler as a state machine: over random arrivals, lengths, cancellations and pool sizes it leaks no block,
+shares none by mistake, never stalls, and treats requests in order."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from quipu.engine.kv_cache import BlockPool, blocks_for
+from quipu.engine.request import Sequence, Status
+from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.scheduler import Scheduler
+from quipu.errors import Overloaded
+from quipu.types import Sampling
+
+CONTEXT = 12 * BLOCK_SIZE
+
+
+class Nobody:
+    """A listener that does not listen."""
+
+    def prompt_scored(self, index, scores): ...
+
+    def token(self, index, token, score):
+        return False
+
+    def finished(self, index, reason, generated, cached): ...
+
+    def failed(self, index, error): ...
+
+
+def sequence(tokens, leader=None, **options) -> Sequence:
+    return Sequence(list(tokens), len(tokens), Sampling(**options), Nobody(), leader=leader)
+
+
+def scheduler(blocks=64, **options) -> Scheduler:
+    return Scheduler(BlockPool(blocks), **{"concurrency": 4, "queue": 8, **options})
+
+
+def run_step(schedule: Scheduler, next_token=1) -> list[tuple[Sequence, int]]:
+    step = schedule.schedule()
+    for each, count in step:
+        schedule.advance(each, count)
+        if each.remaining == 0:
+            each.tokens.append(next_token)
+    return step
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Drives a scheduler as the engine does and checks every step against a model of the cache's content.
+
+    The model holds, for each slot of each block, the token written there last: what a real cache would read back.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.schedule = Scheduler(BlockPool(16), concurrency=3, queue=5, prompt_tokens=64, mixed_prompt_tokens=32)
+        self.alive: list[Sequence] = []
+        self.content: dict[int, int] = {}
+        self.wanted: dict[Sequence, int] = {}
+
+    # A small alphabet and common beginnings make shared prefixes likely.
+    @rule(
+        prefix=st.integers(0, 3),
+        length=st.integers(1, CONTEXT - 40),
+        last=st.integers(0, 2),
+        wanted=st.integers(1, 40),
+        copies=st.integers(1, 2),
+        scored=st.booleans(),
+    )
+    def submit(self, prefix, length, last, wanted, copies, scored):
+        tokens = [*[prefix] * (length - 1), last]
+        leader = sequence(tokens, n=copies, prompt_logprobs=0 if scored else None)
+        group = [leader, *(sequence(tokens, leader, n=copies) for _ in range(1, copies))]
+        try:
+            self.schedule.check_room(len(group))
+        except Overloaded:
+            assert len(self.schedule.waiting) + len(group) > 5
+            return
+        self.schedule.add(group)
+        self.alive += group
+        self.wanted.update(dict.fromkeys(group, wanted))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def cancel(self, data):
+        victim = data.draw(st.sampled_from(self.alive))
+        self.schedule.finish(victim)
+        self.alive.remove(victim)
+
+    @rule(token=st.integers(0, 2))
+    def step(self, token):
+        step = self.schedule.schedule()
+        assert bool(step) == bool(self.alive), "with work to do, a step does something"
+        decoding = [each for each in self.schedule.running if each.decoding]
+        assert {id(each) for each in decoding} <= {id(each) for each, _ in step}, "every decoding sequence advances"
+        for each, count in step:
+            self.compute(each, count)
+        for each, count in step:
+            self.schedule.advance(each, count)
+            if each.scores_prompt and each.computed >= each.prompt_length:
+                each.prompt_scores = [None] * each.prompt_length
+            if each.remaining == 0:
+                each.tokens.append(token)
+                if each.generated == self.wanted[each]:
+                    self.schedule.finish(each)
+                    self.alive.remove(each)
+
+    def compute(self, each: Sequence, count: int):
+        assert 1 <= count <= each.remaining
+        assert len(each.blocks) * BLOCK_SIZE >= each.computed + count
+        for place in range(each.computed, each.computed + count):
+            self.content[self.slot(each, place)] = each.tokens[place]
+        read_back = [self.content[self.slot(each, place)] for place in range(each.computed + count)]
+        assert read_back == each.tokens[: each.computed + count], "the cache holds this sequence's own tokens"
+
+    @staticmethod
+    def slot(each: Sequence, place: int) -> int:
+        return each.blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE
+
+    @invariant()
+    def blocks_add_up(self):
+        pool = self.schedule.pool
+        held = [block for each in self.schedule.running for block in each.blocks]
+        assert pool.size - pool.free == len(set(held)), "a block is held by a running sequence or free"
+        assert all(pool._references[block] == held.count(block) for block in range(pool.size))
+        assert not any(each.blocks for each in self.schedule.waiting)
+        assert len(self.schedule.running) <= self.schedule.concurrency
+
+    def teardown(self):
+        for _ in range(2000):
+            if not self.alive:
+                break
+            self.step(token=0)
+        assert not self.alive, "everything admitted finishes"
+        assert self.schedule.pool.free == self.schedule.pool.size
+
+
+SchedulerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestScheduler = SchedulerMachine.TestCase
+
+
+def test_a_long_prompt_is_computed_in_pieces_while_an_answer_goes_on():
+    schedule = scheduler(prompt_tokens=64, mixed_prompt_tokens=32)
+    answering, reading = sequence(range(10)), sequence(range(200, 400))
+    schedule.add([answering])
+    run_step(schedule)
+    schedule.add([reading])
+    for _ in range(200 // 32):
+        assert run_step(schedule) == [(answering, 1), (reading, 32)]
+    assert answering.generated == 7
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one():
+    schedule = scheduler(prompt_tokens=64)
+    reading, short = sequence(range(300)), sequence(range(900, 910))
+    schedule.add([reading])
+    run_step(schedule)
+    schedule.add([short])
+    assert (short, 10) in run_step(schedule)
+
+
+def test_first_come_first_served_even_if_a_later_one_would_fit():
+    schedule = scheduler(blocks=12)
+    first, large, small = sequence(range(150)), sequence(range(500, 600)), sequence([1])
+    schedule.add([first, large, small])
+    run_step(schedule)
+    assert [each.status for each in (first, large, small)] == [Status.RUNNING, Status.WAITING, Status.WAITING]
+
+
+def test_the_second_turn_computes_only_what_is_new():
+    schedule = scheduler()
+    first = sequence(range(40))
+    schedule.add([first])
+    for _ in range(10):
+        run_step(schedule, next_token=7)
+    schedule.finish(first)
+    second = sequence([*first.tokens, 100, 101])
+    schedule.add([second])
+    assert run_step(schedule) == [(second, len(second.tokens) - 1 - 48)]
+    assert second.cached == 48
+
+
+def test_a_prompt_found_whole_in_the_cache_still_computes_its_last_token():
+    schedule = scheduler()
+    for _ in range(2):
+        each = sequence(range(2 * BLOCK_SIZE))
+        schedule.add([each])
+        run_step(schedule)
+        schedule.finish(each)
+    assert each.cached == BLOCK_SIZE
+
+
+def test_answers_of_one_request_share_the_prompt_blocks():
+    schedule = scheduler()
+    leader = sequence(range(50), n=3)
+    group = [leader, *(sequence(range(50), leader, n=3) for _ in range(2))]
+    schedule.add(group)
+    assert run_step(schedule) == [(leader, 50)]
+    step = run_step(schedule)
+    assert step == [(leader, 1), (group[1], 2), (group[2], 2)]
+    assert schedule.pool.size - schedule.pool.free == 3 + 3 * 1
+
+
+def test_followers_go_on_when_their_leader_is_cancelled():
+    schedule = scheduler()
+    leader = sequence(range(50), n=2)
+    follower = sequence(range(50), leader, n=2)
+    schedule.add([leader, follower])
+    schedule.finish(leader)
+    assert run_step(schedule) == [(follower, 50)]
+
+
+def test_the_sequence_admitted_last_gives_way_and_is_finished_later():
+    schedule = scheduler(blocks=5)
+    old, young = sequence(range(30)), sequence(range(100, 130))
+    schedule.add([old, young])
+    for _ in range(20):
+        run_step(schedule)
+    assert old.generated >= 18
+    assert schedule.preempted >= 1
+    assert young.status is Status.WAITING
+    schedule.finish(old)
+    run_step(schedule)
+    assert young.status is Status.RUNNING
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back():
+    schedule = scheduler(concurrency=1, queue=2)
+    schedule.add([sequence([1]) for _ in range(3)])
+    with pytest.raises(Overloaded, match="the queue holds 2") as refusal:
+        schedule.check_room(1)
+    assert refusal.value.retry_after == 4
+    assert refusal.value.status == 429
+
+
+def test_blocks_cover_exactly():
+    assert [blocks_for(count) for count in (0, 1, BLOCK_SIZE, BLOCK_SIZE + 1)] == [0, 1, 1, 2]
