@@ -10,7 +10,6 @@ from itertools import chain
 from quipu.errors import InvalidRequest
 from quipu.model.vocabulary import finder
 
-
 _PRIVATE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 
 
