@@ -64,7 +64,7 @@ def test_its_header_is_read_at_once(smollm2: Path) -> None:
         read_gguf(smollm2)
         return time.perf_counter() - start
 
-    assert min(once() for _ in range(3)) < 0.5  # gguf's own reader takes seconds
+    assert min(once() for _ in range(3)) < 1.0  # gguf's own reader takes several seconds
 
 
 # ---- every kind
