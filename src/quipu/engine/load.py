@@ -9,6 +9,7 @@ from types import ModuleType
 from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
+from quipu.engine.memory import return_freed_memory
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import InvalidRequest
 from quipu.model.chat_format import ChatFormat
@@ -67,9 +68,17 @@ def load(
     runner = torch_runner.TorchRunner.load(
         checkpoint.config, tensors, run_dtype, where, blocks, threads=threads, progress=progress
     )
+    return_freed_memory()
     end_ids = {*checkpoint.eos_ids, *(tokenizer.eos_ids if tokenizer else ())}
     return LocalModel(
-        Engine(runner, context_length=length, end_ids=end_ids, concurrency=concurrency, queue=queue),
+        Engine(
+            runner,
+            context_length=length,
+            end_ids=end_ids,
+            vocabulary=tokenizer.vocabulary if tokenizer else None,
+            concurrency=concurrency,
+            queue=queue,
+        ),
         _facts(checkpoint, name, run_dtype),
         tokenizer,
         _chat_format(checkpoint, tokenizer),
