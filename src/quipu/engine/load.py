@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -65,6 +66,8 @@ def load(
     run_dtype = dtype if dtype != "auto" else "float32" if checkpoint.dtype == "float32" else "bfloat16"
     length, blocks = _plan(checkpoint, run_dtype, torch_runner.free_memory(where), context, concurrency, kv_memory)
     tokenizer = _tokenizer(checkpoint)
+    # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
+    checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
     runner = torch_runner.TorchRunner.load(
         checkpoint.config, tensors, run_dtype, where, blocks, threads=threads, progress=progress
     )
