@@ -328,7 +328,6 @@ class Facts:
     quantization: Mapping[str, int]
     dtype: str
     file: str
-    file_hash: str
     license: str | None = None
 
     def as_dict(self) -> dict[str, Any]:

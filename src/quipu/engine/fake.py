@@ -58,12 +58,10 @@ class FakeRunner:
         self._cache[slots[span.start :]] = span.tokens
         history = self._cache[slots].tolist()
         first = {"all": span.start, "last": end - 1, "none": end}[span.want]
-        return np.stack([self._logits(history[: place + 1]) for place in range(first, end)] or [self._nothing()])[
-            : end - first
-        ]
-
-    def _nothing(self) -> NDArray[np.float32]:
-        return np.zeros(self.vocabulary, np.float32)
+        rows = np.empty((end - first, self.vocabulary), np.float32)
+        for place in range(first, end):
+            rows[place - first] = self._logits(history[: place + 1])
+        return rows
 
     def _logits(self, history: list[int]) -> NDArray[np.float32]:
         seed = sum(history[-8:]) + len(history)
@@ -141,6 +139,5 @@ def fake_model(
         quantization={},
         dtype="none",
         file="",
-        file_hash="",
     )
     return LocalModel(engine, facts, tokenizer, ChatFormat(tokenizer, CHAT_TEMPLATE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, cast
 
@@ -39,6 +40,7 @@ class LocalModel:
         *,
         sampling_defaults: Mapping[str, Any] | None = None,
         reference: Callable[[Sequence[int]], NDArray[np.float32]] | None = None,
+        file_hash: Callable[[], str] | None = None,
     ) -> None:
         self.engine = engine
         self.facts = facts
@@ -46,11 +48,17 @@ class LocalModel:
         self._tokenizer = tokenizer
         self._chat_format = chat_format
         self._reference = reference
+        self._file_hash = file_hash
 
     @property
     def context_length(self) -> int:
         """Most tokens of prompt and answer together."""
         return self.engine.context_length
+
+    @cached_property
+    def file_hash(self) -> str:
+        """SHA-256 of the model's files, in hex; read from disk when first asked for. Empty for a fake."""
+        return self._file_hash() if self._file_hash is not None else ""
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quipu.engine.memory import available_memory
 from quipu.engine.runner import BLOCK_SIZE, Span
+from quipu.errors import InvalidRequest
 from quipu.model.attention import Extent, PagedCache
-from quipu.model.llama import Llama
+from quipu.model.config import ModelConfig
+from quipu.model.llama import Llama, Tensors, reference_logits
+
+
+def find_device(device: str) -> torch.device:
+    """``auto`` is the GPU if torch sees one, else the CPU. Raises InvalidRequest for one that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidRequest(f"device {device!r} cannot be used: {reason}; try cpu", param="device") from None
+    return found
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be used without swapping: of the GPU, or of this machine and its control group."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory()
 
 
 class TorchRunner:
     """Holds the network and its KV cache of ``blocks`` blocks; see ``runner.Runner``."""
+
+    @classmethod
+    def load(
+        cls,
+        config: ModelConfig,
+        tensors: Tensors,
+        dtype: str,
+        device: torch.device,
+        blocks: int,
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> TorchRunner:
+        """Build the network from a checkpoint's tensors and make room for ``blocks`` blocks."""
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        network = Llama(config, tensors, getattr(torch, dtype), device, progress=progress)
+        network.pack()
+        return cls(network, blocks)
 
     def __init__(self, network: Llama, blocks: int) -> None:
         self.blocks = blocks
@@ -58,3 +100,8 @@ def _wanted_rows(spans: Sequence[Span]) -> tuple[list[int], list[int]]:
         counts.append(len(wanted))
         start = end
     return rows, counts
+
+
+def reference(config: ModelConfig, tensors: Tensors, ids: Sequence[int]) -> NDArray[np.float32]:
+    """float32 [tokens, vocabulary] in float32 arithmetic; see ``llama.reference_logits``."""
+    return np.asarray(reference_logits(config, tensors, ids).numpy())

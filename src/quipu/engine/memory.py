@@ -1,0 +1,17 @@
+"""How much memory this process may still take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def available_memory() -> int:
+    """Bytes free for use without swapping: the kernel's MemAvailable, bounded by the control group's limit (v2)."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
+    except OSError:  # no control group of its own
+        return available
+    return available if limit == "max" else min(available, int(limit) - int(used))

@@ -1,0 +1,290 @@
+"""A checkpoint: everything that a model's files say of it, whichever of the formats they are in."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from quipu.errors import CheckpointError, ModelNotFound, UnsupportedCheckpoint
+from quipu.model import folder as side
+from quipu.model.config import ModelConfig, from_gguf, from_huggingface, from_meta
+from quipu.model.files import read_json, reading
+from quipu.model.folder import TokenizerSource
+from quipu.model.gguf import GGUFFile, canonical_name, canonical_tensors, read_gguf, rope_divisors
+from quipu.model.known import cached_snapshot, known_models
+from quipu.model.safetensors import INDEX, read_index, read_safetensors, read_sharded
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, in_half_rotation, parameter_count
+
+Format = Literal["gguf", "safetensors", "pth"]
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """An opened checkpoint: configuration and weights, checked against each other, and what else its files say.
+
+    ``tensors`` go by canonical (Hugging Face) names. ``metadata`` is the GGUF's, else empty. ``sampling_defaults``
+    uses the names of Sampling. ``files`` are all that make up the model, weights first.
+    """
+
+    path: Path
+    format: Format
+    name: str
+    config: ModelConfig
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    files: tuple[Path, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    chat_template: str | None = field(default=None, repr=False)
+    eos_ids: tuple[int, ...] = ()
+    sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
+    license: str | None = None
+    tokenizer_source: TokenizerSource | None = field(default=None, repr=False)
+
+    @property
+    def quantization(self) -> dict[str, int]:
+        """Number of tensors per storage type, by its GGML name."""
+        return dict(Counter(tensor.kind for tensor in self.tensors.values()))
+
+    @property
+    def dtype(self) -> str:
+        """The storage type of most matrix weights: float32, bfloat16, float16; "quantized" if any is in blocks."""
+        sizes: Counter[str] = Counter()
+        for tensor in self.tensors.values():
+            if len(tensor.shape) > 1:
+                sizes[tensor.kind] += math.prod(tensor.shape)
+        if any(kind not in _DTYPES for kind in sizes):
+            return "quantized"
+        return _DTYPES[sizes.most_common(1)[0][0]]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights; a tied embedding counts once."""
+        return parameter_count(self.config)
+
+    def file_hash(self, progress: Callable[[int, int], None] | None = None) -> str:
+        """SHA-256 in hex: of the file itself if the model is one file, else of its files' names and hashes.
+
+        For several files it is the hash of the sorted lines "name hash\\n" over ``files``, so that it is the same
+        wherever the folder lies and can be recomputed with sha256sum. ``progress`` gets (bytes read, bytes in all).
+        """
+        with reading(self.path):
+            total = sum(path.stat().st_size for path in self.files)
+        done = 0
+        lines = []
+        for path in self.files:
+            digest = hashlib.sha256()
+            with reading(path), path.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+                    done += len(piece)
+                    if progress is not None:
+                        progress(done, total)
+            lines.append(f"{path.name} {digest.hexdigest()}\n")
+        if len(lines) == 1:
+            return lines[0].split()[-1]
+        return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def open_checkpoint(model: str | Path) -> Checkpoint:
+    """Open ``model``: a .gguf file, a Hugging Face folder, a Meta folder, a known name, or "owner/name" in the cache.
+
+    Weights are mapped, not read. Raises ModelNotFound, DamagedCheckpoint or UnsupportedCheckpoint (CheckpointError
+    for files that may not be read).
+    """
+    path = resolve(model)
+    name = model if isinstance(model, str) and _is_name(model) else path.name.removesuffix(".gguf")
+    with reading(path):
+        if path.is_file():
+            return _open_file(path, name)
+        if any(path.glob("consolidated.*.pth")):
+            return _open_meta(path, name)
+        if (path / "config.json").exists() and any(path.glob("*.safetensors*")):
+            return _open_huggingface(path, name)
+        files = sorted(path.glob("*.gguf"))
+    if len({re.sub(r"-\d{5}-of-\d{5}\.gguf$", "", file.name) for file in files}) > 1:
+        raise CheckpointError(f"{path} holds several models; give one: {', '.join(file.name for file in files)}")
+    if files:
+        return _open_gguf(files[0], name)
+    side.refuse_unknown(path)
+    raise AssertionError("refuse_unknown always raises")
+
+
+def resolve(model: str | Path) -> Path:
+    """The file or folder that ``model`` means. Raises ModelNotFound, naming the nearest known name.
+
+    A known name wins over a file of that name in the current directory, which is reached as "./name".
+    """
+    if isinstance(model, str):
+        known = {each.name: each for each in known_models()}
+        if model in known:
+            return known[model].locate()
+    path = Path(model).expanduser()
+    try:
+        with reading(path):
+            path.stat()
+        return path
+    except ValueError:
+        raise ModelNotFound(f"{str(model)!r:.120} is not a path", param="model") from None
+    except ModelNotFound:
+        if isinstance(model, Path) or str(model).startswith(("/", ".", "~")) or path.suffix == ".gguf":
+            raise ModelNotFound(f"{model} does not exist; check the path", param="model") from None
+    if _is_hub_name(str(model)):
+        return cached_snapshot(str(model))
+    near = difflib.get_close_matches(str(model), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}; or give a path"
+    raise ModelNotFound(f"no model {str(model)!r:.120}: {hint}", param="model")
+
+
+def _is_hub_name(model: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None
+
+
+def _is_name(model: str) -> bool:
+    """Whether ``model`` is a name to keep: a known one, or a hub repository that is no path here."""
+    return model in {each.name for each in known_models()} or (_is_hub_name(model) and not Path(model).exists())
+
+
+def _open_file(path: Path, name: str) -> Checkpoint:
+    if path.suffix in (".safetensors", ".pth", ".json"):
+        raise UnsupportedCheckpoint(f"{path} is one file of a checkpoint; give its folder {path.parent}")
+    return _open_gguf(path, name)
+
+
+def _open_gguf(path: Path, name: str) -> Checkpoint:
+    file = read_gguf(path)
+    by_name = {canonical_name(stored): tensor for stored, tensor in file.tensors.items()}
+    embedding = by_name.get(EMBEDDING)
+    config = from_gguf(
+        file.metadata,
+        vocabulary=embedding.shape[0] if embedding else None,
+        tied=OUTPUT not in by_name,
+        divisors=rope_divisors(file),
+        source=str(path),
+    )
+    tensors = canonical_tensors(file, config)
+    check_names(config, tensors, source=str(path))
+    return Checkpoint(
+        path=path,
+        format="gguf",
+        name=name,
+        config=config,
+        tensors=tensors,
+        files=file.paths,
+        metadata=file.metadata,
+        chat_template=_text(file, "tokenizer.chat_template"),
+        eos_ids=_gguf_eos_ids(file),
+        license=_text(file, "general.license"),
+        tokenizer_source=("gguf", file.metadata) if "tokenizer.ggml.tokens" in file.metadata else None,
+    )
+
+
+def _text(file: GGUFFile, key: str) -> str | None:
+    value = file.metadata.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _gguf_eos_ids(file: GGUFFile) -> tuple[int, ...]:
+    keys = [f"tokenizer.ggml.{kind}_token_id" for kind in ("eos", "eot", "eom")]
+    given = [file.metadata[key] for key in keys if key in file.metadata]
+    return side.token_ids(given, f"{file.paths[0]}: tokenizer.ggml.eos_token_id")
+
+
+def _open_huggingface(folder: Path, name: str) -> Checkpoint:
+    config = from_huggingface(read_json(folder / "config.json"), source=str(folder / "config.json"))
+    if (folder / INDEX).exists():
+        tensors, weights = read_sharded(folder / INDEX), [folder / INDEX, *read_index(folder / INDEX)]
+    else:
+        weights = [_single_safetensors(folder)]
+        tensors = read_safetensors(weights[0])
+    if OUTPUT in tensors:
+        # The configuration says tied, yet the file has its own output matrix: that one is used.
+        config = replace(config, tied_embeddings=False)
+    return _with_side_files(folder, name, "safetensors", config, tensors, weights)
+
+
+def _single_safetensors(folder: Path) -> Path:
+    if (folder / "model.safetensors").exists():
+        return folder / "model.safetensors"
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        raise UnsupportedCheckpoint(
+            f"{folder} has {len(found)} .safetensors files, but neither model.safetensors nor {INDEX}; "
+            "download the index"
+        )
+    return found[0]
+
+
+def _open_meta(folder: Path, name: str) -> Checkpoint:
+    try:
+        from quipu.model.meta_pth import read_meta_pth
+    except ImportError:
+        raise UnsupportedCheckpoint(
+            f"{folder} holds .pth files, which only torch reads; install it with: pip install 'quipu-llama[torch]'"
+        ) from None
+    params = read_json(folder / "params.json")
+    stored = read_meta_pth(folder)
+    embedding = stored.get(EMBEDDING)
+    config = from_meta(
+        params,
+        vocabulary=embedding.shape[0] if embedding else None,
+        tied=OUTPUT not in stored,
+        source=str(folder / "params.json"),
+    )
+    tensors = in_half_rotation(stored, config)
+    return _with_side_files(folder, name, "pth", config, tensors, sorted(folder.glob("consolidated.*.pth")))
+
+
+def _with_side_files(
+    folder: Path,
+    name: str,
+    format: Format,  # noqa: A002 - the field's name
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    weights: list[Path],
+) -> Checkpoint:
+    check_names(config, tensors, source=str(folder))
+    return Checkpoint(
+        path=folder,
+        format=format,
+        name=name,
+        config=config,
+        tensors=tensors,
+        files=(*weights, *(folder / each for each in side.TEXT_FILES if (folder / each).exists())),
+        chat_template=side.chat_template(folder),
+        eos_ids=side.eos_ids(folder),
+        sampling_defaults=side.sampling_defaults(folder),
+        license=side.license_of(folder),
+        tokenizer_source=side.tokenizer_source(folder),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes that running a model takes: its weights, and keys and values of all tokens held at once."""
+
+    weights_bytes: int
+    kv_bytes: int
+    kv_bytes_per_token: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Weights and keys and values together."""
+        return self.weights_bytes + self.kv_bytes
+
+
+def memory_plan(config: ModelConfig, *, dtype: str, context: int, concurrency: int, block_size: int = 16) -> MemoryPlan:
+    """Memory to run ``concurrency`` sequences of ``context`` tokens with weights and cache in ``dtype``.
+
+    ``dtype`` is "float32", "bfloat16" or "float16"; each sequence takes whole blocks of ``block_size`` tokens.
+    """
+    item = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
+    per_token = config.layers * 2 * config.kv_heads * config.head_size * item
+    tokens = concurrency * -(-context // block_size) * block_size
+    return MemoryPlan(parameter_count(config) * item, per_token * tokens, per_token)

@@ -1,0 +1,73 @@
+"""Opening the files of a checkpoint so that whatever goes wrong is an error with the file's name in it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quipu.errors import CheckpointError, DamagedCheckpoint, ModelNotFound
+
+MOST_JSON_BYTES = 64 << 20
+"""The largest JSON beside the weights of a published Llama (tokenizer.json) has 27 MB."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to open or read ``path`` into a sentence.
+
+    Raises ModelNotFound where nothing is there, else CheckpointError.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise ModelNotFound(f"{path} does not exist; check the path") from None
+    except PermissionError:
+        raise CheckpointError(f"{path} may not be read by this user; change its permissions") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CheckpointError(f"{path} is a symbolic link that leads back to itself; replace it") from None
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def map_file(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a regular file as a read-only memory map, uint8 [size]. Raises DamagedCheckpoint when empty."""
+    with reading(path):
+        # A named pipe would block for ever, and a directory has no bytes: only a regular file is a checkpoint.
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a directory where a file was expected; give the file inside it")
+        if path.stat() and not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file; copy the checkpoint to a file first")
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                raise DamagedCheckpoint(f"{path} is empty; download it again")
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+
+
+def read_text(path: Path) -> str:
+    """The text of a small UTF-8 file. Raises DamagedCheckpoint when it is not UTF-8 or absurdly large."""
+    data = map_file(path)
+    if data.nbytes > MOST_JSON_BYTES:
+        raise DamagedCheckpoint(f"{path} has {data.nbytes} bytes; a file of its kind has at most {MOST_JSON_BYTES}")
+    try:
+        return data.tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise DamagedCheckpoint(f"{path} is not UTF-8 text ({error}); download it again") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises DamagedCheckpoint when it is not JSON, or not an object."""
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{path} is not JSON ({error}); download it again") from None
+    if not isinstance(value, dict):
+        raise DamagedCheckpoint(f"{path} must hold a JSON object, not {type(value).__name__}; download it again")
+    return value

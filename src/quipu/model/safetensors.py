@@ -1,0 +1,83 @@
+"""safetensors files, one or sharded, as named memory-mapped arrays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
+from quipu.model.files import map_file, read_json
+from quipu.model.weights import Tensor, is_harmless
+
+_KIND_OF_DTYPE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
+INDEX = "model.safetensors.index.json"
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file by name, known harmless extras left out.
+
+    The safetensors library validates the header (sizes, offsets, overlaps); the bytes are then mapped, not read.
+    Raises DamagedCheckpoint, or UnsupportedCheckpoint for a dtype other than F32, F16, BF16.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    data = map_file(path)
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise DamagedCheckpoint(f"{path} is not a sound safetensors file ({error}); download it again") from None
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header: dict[str, Any] = json.loads(data[8:start].tobytes())
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        if is_harmless(name):
+            continue
+        if entry["dtype"] not in _KIND_OF_DTYPE:
+            raise UnsupportedCheckpoint(
+                f"{path}: {name} is stored as {entry['dtype']}; supported are {', '.join(_KIND_OF_DTYPE)}. "
+                "Use the unquantised checkpoint, or a GGUF file"
+            )
+        first, last = entry["data_offsets"]
+        tensors[name] = Tensor(
+            name, tuple(entry["shape"]), _KIND_OF_DTYPE[entry["dtype"]], data[start + first : start + last]
+        )
+    return tensors
+
+
+def read_index(path: Path) -> list[Path]:
+    """The shards that a ``model.safetensors.index.json`` names, sorted. Raises DamagedCheckpoint."""
+    return sorted({path.parent / shard for shard in _weight_map(path).values()})
+
+
+def read_sharded(path: Path) -> dict[str, Tensor]:
+    """The tensors of all shards that the index at ``path`` names. Raises as read_safetensors does."""
+    weight_map = _weight_map(path)
+    tensors: dict[str, Tensor] = {}
+    for shard in read_index(path):
+        if not shard.exists():
+            raise DamagedCheckpoint(f"{shard} is missing, though {path.name} names it; download the shard")
+        for name, tensor in read_safetensors(shard).items():
+            if name in tensors:
+                raise DamagedCheckpoint(f"{path.parent}: {name} is in two shards, one of them {shard.name}")
+            tensors[name] = tensor
+        lacking = [
+            n for n, file in weight_map.items() if file == shard.name and n not in tensors and not is_harmless(n)
+        ]
+        if lacking:
+            raise DamagedCheckpoint(
+                f"{shard} lacks {lacking[0]} ({len(lacking)} in all), though {path.name} lists it there"
+            )
+    return tensors
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise DamagedCheckpoint(f"{path}: weight_map is missing or empty; download the file again")
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file or "\0" in file:
+            raise DamagedCheckpoint(f"{path}: {name} is said to be in {file!r:.80}, which is not a file of its folder")
+    return weight_map

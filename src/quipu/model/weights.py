@@ -1,0 +1,182 @@
+"""Named arrays: how a weight is stored, what every weight of a Llama is called and which shape it has."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quipu.errors import DamagedCheckpoint
+from quipu.model.config import ModelConfig
+
+KINDS: dict[str, tuple[int, int]] = {
+    "F32": (1, 4),
+    "F16": (1, 2),
+    "BF16": (1, 2),
+    "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+    "Q5_0": (32, 22),
+    "Q5_1": (32, 24),
+    "Q8_0": (32, 34),
+    "Q4_K": (256, 144),
+    "Q5_K": (256, 176),
+    "Q6_K": (256, 210),
+}
+"""Storage types by GGML name: weights in a block, bytes of a block. Blocks run along the last axis."""
+
+EMBEDDING = "model.embed_tokens.weight"
+OUTPUT = "lm_head.weight"
+
+NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """One weight as its file holds it.
+
+    ``shape`` is in numpy order, ``kind`` a key of KINDS, ``data`` the raw bytes, uint8 [nbytes], usually a read-only
+    memory map. ``row_order``, if not None, is int64 [rows]: canonical row r is stored row ``row_order[r]`` (Meta's
+    and GGUF's q and k are stored in pair order).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    data: NDArray[np.uint8] = field(repr=False)
+    row_order: NDArray[np.int64] | None = field(default=None, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.data.nbytes
+
+    def packed(self) -> NDArray[np.uint8]:
+        """The stored bytes, uint8 [rows, bytes_per_row], rows in canonical order; lossless.
+
+        A read-only view of the file where no row moves, else a copy. A vector is one row.
+        """
+        rows = self.data.reshape(math.prod(self.shape[:-1]), -1)
+        return rows if self.row_order is None else rows[self.row_order]
+
+    def float32(self) -> NDArray[np.float32]:
+        """The values, a new float32 array of ``shape``. Quantised blocks are decoded by the gguf library."""
+        packed = self.packed()
+        if self.kind == "F32":
+            # packed is already a copy where rows were moved; a view of the file must not be handed out as writable
+            values = packed.view("<f4").astype(np.float32, copy=self.row_order is None)
+        elif self.kind == "F16":
+            values = packed.view("<f2").astype(np.float32)
+        elif self.kind == "BF16":
+            values = (packed.view("<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = _dequantised(packed, self.kind)
+        return values.reshape(self.shape)
+
+
+def _dequantised(packed: NDArray[np.uint8], kind: str) -> NDArray[np.float32]:
+    # Imported here because it costs a tenth of a second, and only quantised files need it.
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    with np.errstate(all="ignore"):  # a damaged scale may be infinite; that is the file's value, not our error
+        values: NDArray[np.float32] = dequantize(packed, GGMLQuantizationType[kind])
+    return values
+
+
+def byte_count(shape: Iterable[int], kind: str) -> int:
+    """Bytes of a tensor of ``shape`` stored as ``kind``; the last axis must be whole blocks."""
+    block, size = KINDS[kind]
+    return math.prod(shape) // block * size
+
+
+def half_rotation_order(heads: int, head_size: int) -> NDArray[np.int64]:
+    """Rows of q or k from Meta's adjacent pairs (2t, 2t+1) to Hugging Face's halves (t, t + head_size / 2).
+
+    int64 [heads * head_size]; per head 0, 2, 4, ..., 1, 3, 5, ... It permutes rows, so quantised blocks, which run
+    along columns, stay whole.
+    """
+    order: NDArray[np.int64] = np.arange(heads * head_size, dtype=np.int64)
+    return order.reshape(heads, head_size // 2, 2).swapaxes(1, 2).reshape(-1)
+
+
+def in_half_rotation(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """``tensors`` with the q and k matrices, stored in Meta's pair order, given their ``row_order``."""
+    stored_in_pairs = {".q_proj.weight": config.heads, ".k_proj.weight": config.kv_heads}
+    result = dict(tensors)
+    for name, tensor in tensors.items():
+        heads = next((count for end, count in stored_in_pairs.items() if name.endswith(end)), None)
+        # Rows that do not fit the heads are left alone here; check_names reports them.
+        if heads is not None and tensor.shape[0] == heads * config.head_size:
+            result[name] = replace(tensor, row_order=half_rotation_order(heads, config.head_size))
+    return result
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Canonical (Hugging Face) name and shape of every weight; matrices are [out, in]. No ``lm_head`` when tied."""
+    width, ffn = config.hidden_size, config.intermediate_size
+    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+    layer = {
+        "input_layernorm": (width,),
+        "self_attn.q_proj": (queries, width),
+        "self_attn.k_proj": (keys, width),
+        "self_attn.v_proj": (keys, width),
+        "self_attn.o_proj": (width, queries),
+        "post_attention_layernorm": (width,),
+        "mlp.gate_proj": (ffn, width),
+        "mlp.up_proj": (ffn, width),
+        "mlp.down_proj": (width, ffn),
+    }
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocabulary, width)}
+    for i in range(config.layers):
+        shapes.update({f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()})
+    shapes["model.norm.weight"] = (width,)
+    if not config.tied_embeddings:
+        shapes[OUTPUT] = (config.vocabulary, width)
+    return shapes
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Number of weights; a tied embedding counts once."""
+    return sum(math.prod(shape) for shape in tensor_shapes(config).values())
+
+
+_HARMLESS = re.compile(
+    r"(model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|model\.rotary_emb\.inv_freq|rope\.freqs|.*\._extra_state)"
+)
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a tensor of this name is known to add nothing: rotary tables that old exporters saved, empty state."""
+    return _HARMLESS.fullmatch(name) is not None
+
+
+def check_names(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:
+    """Raise one DamagedCheckpoint unless ``tensors`` are exactly the weights of ``config``, each of its shape."""
+    expected = tensor_shapes(config)
+    missing = [name for name in expected if name not in tensors]
+    left_over = [name for name in tensors if name not in expected]
+    if missing or left_over:
+        found = (("missing", missing), ("left over", left_over))
+        parts = [f"{len(names)} {word}: {_listed(names)}" for word, names in found if names]
+        raise DamagedCheckpoint(
+            f"{source} does not hold the tensors of a {config.layers}-layer Llama ({'; '.join(parts)}). "
+            "The configuration belongs to other weights, or a file is incomplete: download both again"
+        )
+    wrong = [
+        f"{name} is {list(tensors[name].shape)}, expected {list(shape)}"
+        for name, shape in expected.items()
+        if tensors[name].shape != shape
+    ]
+    if wrong:
+        raise DamagedCheckpoint(
+            f"{source} has {len(wrong)} tensors of a shape that contradicts its configuration: {_listed(wrong)}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
