@@ -35,7 +35,8 @@ def causal_attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> T
 
 def _grouped(heads: Tensor, kv_heads: int) -> Tensor:
     """[T, H, D] -> [K, H / K, T, D]: a query head beside those that share its key/value head. A view."""
-    return heads.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3)
+    grouped: Tensor = heads.unflatten(1, (kv_heads, -1))
+    return grouped.permute(1, 2, 0, 3)
 
 
 def _flat(grouped: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ class PagedAttention:
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         keys.flatten(0, 1).index_copy_(0, self._slots, key)
         values.flatten(0, 1).index_copy_(0, self._slots, value)
-        parts = (*self._decodes, *self._prompts)
+        parts: tuple[_Decode | _Prompt, ...] = (*self._decodes, *self._prompts)
         if len(parts) == 1:
             return parts[0].attend(query, keys, values)
         output = torch.empty_like(query)

@@ -21,7 +21,8 @@ class Tokenizer:
     """Immutable and safe from several threads.
 
     ``vocabulary``: number of ids. ``specials``: text -> id of the tokens that steer the model. ``bos_id``;
-    ``eos_ids``, at which generation stops as far as the tokenizer's files know; ``add_bos``: whether a raw
+    ``eos_id``, the end that the files name first; ``eos_ids``, at which generation stops as far as the tokenizer's
+    files know (a checkpoint's generation settings may name more); ``add_bos``: whether a raw
     completion prompt begins with BOS. ``drops_space``: ``decode`` drops one leading space (SentencePiece).
     """
 
@@ -30,7 +31,8 @@ class Tokenizer:
         specials = {text: token.id for text, token in self._added.items() if token.special}
         self.specials: Mapping[str, int] = MappingProxyType(specials)
         self.vocabulary = vocabulary.size
-        self.bos_id, self.eos_ids, self.add_bos = vocabulary.bos_id, vocabulary.eos_ids, vocabulary.add_bos
+        self.bos_id, self.add_bos = vocabulary.bos_id, vocabulary.add_bos
+        self.eos_id, self.eos_ids = vocabulary.eos_id, vocabulary.eos_ids
         self.drops_space = vocabulary.drops_space
         self._special_ids = frozenset(specials.values())
         self._find_ordinary = finder(text for text, token in self._added.items() if not token.special)

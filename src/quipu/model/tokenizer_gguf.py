@@ -133,8 +133,16 @@ def _common(metadata: Mapping[str, Any], size: int, added: Mapping[str, AddedTok
     add_bos = _flag(metadata, "add_bos_token", add_bos and bos_id is not None)
     if add_bos and bos_id is None:
         raise DamagedCheckpoint("tokenizer.ggml.add_bos_token is true but there is no tokenizer.ggml.bos_token_id")
-    stops = stop_ids([_token_id(metadata, name, size) for name in _STOPS], added)
-    return {"size": size, "added": added, "bos_id": bos_id, "eos_ids": stops, "add_bos": add_bos}
+    named = [_token_id(metadata, name, size) for name in _STOPS]
+    stops = stop_ids(named, added)
+    return {
+        "size": size,
+        "added": added,
+        "bos_id": bos_id,
+        "eos_id": named[0],
+        "eos_ids": stops,
+        "add_bos": add_bos,
+    }
 
 
 def _tokens(metadata: Mapping[str, Any]) -> tuple[list[tuple[int, str]], dict[str, AddedToken]]:

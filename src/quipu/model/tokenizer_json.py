@@ -42,13 +42,15 @@ def read_json(path: Path) -> Vocabulary:
     pieces = {i: spell(text) for text, i in ids.items()}
     pieces.update((token.id, text.encode("utf-8", "replace")) for text, token in added.items())
     bos_id, add_bos = _begin(document, config, added, path)
+    eos_id = _named(config, "eos_token", added, path)
     return Vocabulary(
         pieces=pieces,
         size=max(pieces, default=-1) + 1,
         added=added,
         encode=_encoder(bpe, document),
         bos_id=bos_id,
-        eos_ids=stop_ids([_named(config, "eos_token", added, path)], added),
+        eos_id=eos_id,
+        eos_ids=stop_ids([eos_id], added),
         add_bos=add_bos,
         drops_space=any(map(_drops_space, _parts(document, "decoder"))),
     )

@@ -84,6 +84,7 @@ def read_tiktoken(path: Path, family: Family = "llama3") -> Vocabulary:
         added=added,
         encode=encode,
         bos_id=specials["<|begin_of_text|>"],
+        eos_id=specials["<|end_of_text|>"],
         eos_ids=stop_ids([], added),
         add_bos=True,
     )

@@ -41,7 +41,8 @@ class Vocabulary:
     """``pieces``: the bytes of each token by id. ``size``: largest id + 1; an id between may have no piece.
 
     ``encode(text, continues)`` turns ordinary text into ids; ``continues`` says that something stands before it.
-    ``drops_space``: decoding drops one leading space (SentencePiece puts it there when encoding).
+    ``eos_id`` is the end that the files name first, ``eos_ids`` all of them. ``drops_space``: decoding drops one
+    leading space (SentencePiece puts it there when encoding).
     """
 
     pieces: Mapping[int, bytes]
@@ -49,6 +50,7 @@ class Vocabulary:
     added: Mapping[str, AddedToken]
     encode: Callable[[str, bool], list[int]]
     bos_id: int | None
+    eos_id: int | None
     eos_ids: frozenset[int]
     add_bos: bool
     drops_space: bool = False

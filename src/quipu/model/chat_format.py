@@ -1,0 +1,113 @@
+"""Conversation -> token ids: the only chat formatter in the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from quipu.errors import MissingTemplate, UnsupportedCheckpoint
+from quipu.model.chat_template import PINNED_DATE, ChatTemplate
+from quipu.model.meta_format import LLAMA3, Reply, ToolPromptFormat
+from quipu.model.shield import Shield, SpecialTexts
+from quipu.model.tokenizer import Tokenizer
+from quipu.types import Message, ToolCall
+
+FAMILIES = {"llama3": LLAMA3}
+"""Meta's formats, used where a checkpoint carries no template."""
+
+
+class ChatFormat:
+    """The checkpoint's own template if it has one, else Meta's format of its ``family``; safe from several threads.
+
+    A checkpoint with neither can still be loaded (for raw completions); only ``encode`` raises MissingTemplate.
+    ``date`` is what a template that asks for today's date is told. Raises UnsupportedCheckpoint for a template that
+    does not compile or a family without a format.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, template: str | None = None, family: str | None = None, *, date: str = PINNED_DATE
+    ) -> None:
+        if family is not None and family not in FAMILIES:
+            raise UnsupportedCheckpoint(
+                f"no chat format is known for the family {family!r}; known: {', '.join(FAMILIES)}"
+            )
+        self._tokenizer = tokenizer
+        self._format = FAMILIES[family] if family is not None else None
+        self._template = None
+        if template is not None:
+            bos, eos = (_text(tokenizer, token) for token in (tokenizer.bos_id, tokenizer.eos_id))
+            self._template = ChatTemplate(template, bos_token=bos, eos_token=eos, date=date)
+            self._specials = SpecialTexts(tokenizer.specials)
+
+    def encode(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        *,
+        tool_prompt_format: ToolPromptFormat = "json",
+    ) -> list[int]:
+        """Ids of the conversation and, unless told otherwise, of the beginning of the assistant's turn.
+
+        What a message says stays text even where it looks like a special token. BOS is there once or not at all, as
+        the template has it. ``tool_prompt_format`` is how earlier calls are written in Meta's format; a template
+        writes them in its own. Raises MissingTemplate, InvalidRequest where the template refuses the conversation,
+        and UnsupportedCheckpoint where it fails.
+        """
+        if self._template is not None:
+            return self._render(self._template, messages, add_generation_prompt)
+        if self._format is None:
+            raise MissingTemplate(
+                "this checkpoint carries no chat template and none is known for its family. Use an "
+                "instruction-tuned checkpoint, give a template, or ask for a raw completion"
+            )
+        return self._format.encode(self._tokenizer, messages, add_generation_prompt, tool_prompt_format)
+
+    def parse_assistant(self, text: str) -> Reply:
+        """Text of the model, special tokens included, in Meta's formats -> content, stop reason, tool calls."""
+        return (self._format or LLAMA3).parse(text)
+
+    def _render(self, template: ChatTemplate, messages: Sequence[Message], add_generation_prompt: bool) -> list[int]:
+        shield = Shield(self._specials, template.source)
+        for message in messages:
+            _as_dict(message, shield.see)
+        rendered = template.render([_as_dict(message, shield.hide) for message in messages], add_generation_prompt)
+        parts = self._tokenizer.split(rendered)
+        ids = self._tokenizer.encode_parts(part if isinstance(part, int) else shield.reveal(part) for part in parts)
+        bos = self._tokenizer.bos_id
+        while len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos:
+            del ids[0]
+        return ids
+
+
+def _text(tokenizer: Tokenizer, token: int | None) -> str:
+    return "" if token is None else tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+
+def _as_dict(message: Message, hide: Callable[[str], str]) -> dict[str, Any]:
+    """As templates expect it, with ``hide`` applied to all that a user wrote; a field it does not have is absent."""
+    content = message.content if message.context is None else f"{message.content}\n\n{message.context}"
+    value: dict[str, Any] = {"role": message.role, "content": hide(content)}
+    if message.name is not None:
+        value["name"] = hide(message.name)
+    if message.tool_call_id is not None:
+        value["tool_call_id"] = hide(message.tool_call_id)
+    if message.tool_calls:
+        value["tool_calls"] = [_call_as_dict(call, hide) for call in message.tool_calls]
+    return value
+
+
+def _call_as_dict(call: ToolCall, hide: Callable[[str], str]) -> dict[str, Any]:
+    function = {"name": hide(call.name), "arguments": _mapped(call.arguments, hide)}
+    value = {"type": "function", "function": function}
+    return value if call.id is None else value | {"id": hide(call.id)}
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """JSON ``value`` with ``change`` applied to every text in it."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(key): _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_mapped(item, change) for item in value]
+    return value
