@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from quipu import __version__
 from quipu.cli import chat, inspect, models, pull, serve
 from quipu.errors import QuipuError
 
@@ -58,13 +59,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, help="show the version and leave")
+    parser.add_argument("--version", action="version", version=f"quipu {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in VERBS:
         name = verb.__name__.rpartition(".")[2]
         child = verbs.add_parser(
             name,
             help=verb.SUMMARY,
+            usage=verb.USAGE,
             description=verb.DESCRIPTION,
             epilog=verb.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -73,25 +75,3 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_arguments(child)
         child.set_defaults(run=verb.run)
     return parser
-
-
-class _Version(argparse.Action):
-    """Prints the installed version; looked up only when asked for, because that takes a tenth of the start."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 - argparse's name
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"quipu {version('quipu-llama')}")
-        except PackageNotFoundError:
-            raise QuipuError("quipu runs from a source tree; install it to give it a version: pip install .") from None
-        parser.exit()

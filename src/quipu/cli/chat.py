@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from quipu.cli import options
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from quipu.engine.local import LocalModel
 
 SUMMARY = "talk to a model"
+USAGE = "quipu chat [MODEL] [OPTIONS]"
 DESCRIPTION = """\
 Talk to a model at the terminal: answers stream, Ctrl-C stops one, /help lists
 the commands. With -p, or when text is piped in, ask one thing and print only

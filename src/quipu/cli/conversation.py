@@ -10,7 +10,7 @@ from typing import Any
 
 from quipu.cli.options import checked
 from quipu.errors import InvalidRequest
-from quipu.types import Message
+from quipu.types import Message, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +51,22 @@ class Conversation:
         return self.turns.pop()
 
     def set(self, name: str, text: str) -> None:
-        """Set a sampling option from what was typed; empty text goes back to the model's own value."""
-        try:
-            value = json.loads(text) if text else None
-        except (ValueError, RecursionError):
-            value = text  # a stop string needs no quotes
+        """Set a sampling option from what was typed; empty text goes back to the model's own value.
+
+        Raises InvalidRequest for a name or value that Sampling refuses.
+        """
         name = name.replace("-", "_")
+        options = checked({**self.options, name: _value(name, text)})
         if not text:
-            checked({name: None} if name in ("max_tokens", "seed") else {})
-            self.options.pop(name, None)
-        else:
-            self.options = checked({**self.options, name: value})
+            del options[name]
+        self.options = options
 
     def save(self, path: Path) -> None:
         """Write everything to ``path`` as JSON, messages as the OpenAI API has them. Raises InvalidRequest."""
         if path.exists() and path != self.file:
             raise InvalidRequest(f"{path} exists already; give a name that is free")
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        said = []
+        said: list[dict[str, Any]] = []
         for turn in self.turns:
             said.append({"role": "user", "content": turn.question})
             mark = {"stopped": True} if turn.stopped else {}
@@ -101,10 +99,23 @@ class Conversation:
         system = said.pop(0)[0].content if said and said[0][0].role == "system" else None
         roles = [message.role for message, _ in said]
         if roles != ["user", "assistant"] * (len(roles) // 2):
-            raise InvalidRequest(f"{path}: messages must be user and assistant by turns, after at most one system message")
+            raise InvalidRequest(
+                f"{path}: messages must be user and assistant by turns, after at most one system message"
+            )
         pairs = zip(said[::2], said[1::2], strict=True)
         turns = [Turn(asked.content, answered.content, stopped) for (asked, _), (answered, stopped) in pairs]
         return cls(system, checked(options), turns, path)
+
+
+def _value(name: str, text: str) -> Any:
+    """What ``text`` means for an option; without text the neutral value, so that a wrong name is still refused."""
+    if not text:
+        return {} if name == "logit_bias" else getattr(Sampling(), name, None)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if name == "stop" and not isinstance(value, list) else value  # a stop string needs no quotes
 
 
 def _message(value: Any, where: str) -> tuple[Message, bool]:

@@ -133,7 +133,11 @@ COMMANDS: dict[str, tuple[str, Callable[[Interactive, str], None], str]] = {
     "/system": ("/system TEXT", Interactive._system, "tell the model how to behave; without TEXT, no longer"),
     "/retry": ("/retry", Interactive._retry, "answer the last question again"),
     "/undo": ("/undo", Interactive._undo, "take back the last question and its answer"),
-    "/set": ("/set temperature 0.7", Interactive._set, "a sampling option; without a value the model's own; alone, all"),
+    "/set": (
+        "/set temperature 0.7",
+        Interactive._set,
+        "a sampling option; without a value the model's own; alone, all",
+    ),
     "/save": ("/save FILE", Interactive._save, "keep the conversation"),
     "/load": ("/load FILE", Interactive._load, "go on with a conversation that was kept"),
     "/quit": ("/quit", lambda self, rest: None, "leave"),

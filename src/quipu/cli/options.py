@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from quipu.errors import InvalidRequest
@@ -12,9 +13,8 @@ from quipu.types import Sampling
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 MODEL_HELP = "a .gguf file, a Hugging Face or Meta folder, a known name, or OWNER/NAME that was pulled"
-DTYPES = ("auto", "bfloat16", "float32")
-
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+"""As quipu.engine.load has them; repeated because importing that takes a second."""
 
 
 def positive(text: str) -> int:
@@ -24,13 +24,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def byte_size(text: str) -> int:
-    """argparse type: bytes, or a number with a binary unit: 500M, 1.5GiB."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([KMGT]?)(?:i?B)?", text, re.ASCII | re.IGNORECASE)
-    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if size == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 1.5GiB")
-    return size
+def gibibytes(text: str) -> float:
+    """argparse type: a size in GiB above 0."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII) or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB above 0")
+    return float(text)
 
 
 def add_loading(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +39,7 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (auto)")
     group.add_argument("--threads", type=positive, metavar="N", help="processor threads (one per core)")
     group.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter in PEFT's format")
-    group.add_argument("--kv-memory", type=byte_size, metavar="SIZE", help="memory for keys and values, e.g. 2GiB")
+    group.add_argument("--kv-memory", type=gibibytes, metavar="GIB", help="memory for keys and values")
 
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -64,11 +62,11 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--presence-penalty", type=float, metavar="X", help="-2 to 2; against tokens said before")
     group.add_argument("--frequency-penalty", type=float, metavar="X", help="-2 to 2; by how often they were said")
     group.add_argument("--repetition-penalty", type=float, metavar="X", help="above 1 against repetition")
-    group.add_argument("--logit-bias", metavar="JSON", help='token ids to bias, e.g. \'{"42": -100}\'')
+    group.add_argument("--logit-bias", metavar="JSON", help="token ids to bias, e.g. '{\"42\": -100}'")
     group.add_argument("--ignore-eos", action="store_true", default=None, help="go on where the model would end")
 
 
-_SAMPLING = (
+SAMPLING = (
     "max_tokens",
     "min_tokens",
     "temperature",
@@ -83,25 +81,36 @@ _SAMPLING = (
     "logit_bias",
     "ignore_eos",
 )
+"""Fields of Sampling that make sense for one answer shown as text."""
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     """Sampling options that were given, checked. Raises InvalidRequest by name."""
-    options = {name: getattr(arguments, name) for name in _SAMPLING if getattr(arguments, name) is not None}
-    return checked({name: _logit_bias(value) if name == "logit_bias" else value for name, value in options.items()})
+    return checked({name: getattr(arguments, name) for name in SAMPLING if getattr(arguments, name) is not None})
 
 
-def checked(options: dict[str, Any]) -> dict[str, Any]:
-    """``options`` if Sampling takes them; they are kept apart from the defaults, which the model knows."""
-    Sampling.of(options)
-    return options
+def checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` if each makes sense for one answer shown as text. Raises InvalidRequest by name.
+
+    Only what was given is kept: the rest comes from the model's own defaults.
+    """
+    result = {name: _logit_bias(value) if name == "logit_bias" else value for name, value in options.items()}
+    stop = result.get("stop", ())
+    if not isinstance(stop, str | list | tuple):
+        raise InvalidRequest(f"stop must be a string or a list of strings, got {stop!r:.80}", param="stop")
+    Sampling.of(result)
+    for name in result:
+        if name not in SAMPLING:
+            raise InvalidRequest(f"{name} is for programs; a chat shows one answer as text", param=name)
+    return result
 
 
-def _logit_bias(text: str) -> dict[int, float]:
+def _logit_bias(given: Any) -> dict[int, float]:
+    """Token id -> bias, from JSON or from what it holds; its keys are strings."""
     try:
-        given = json.loads(text)
+        value = json.loads(given) if isinstance(given, str) else given
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"logit_bias is not JSON: {error}", param="logit_bias") from None
-    if not isinstance(given, dict) or not all(re.fullmatch(r"[0-9]{1,9}", key) for key in given):
-        raise InvalidRequest(f"logit_bias must map token ids to numbers, got {text:.80}", param="logit_bias")
-    return {int(key): value for key, value in given.items()}
+    if not isinstance(value, dict) or not all(re.fullmatch(r"[0-9]{1,9}", str(token)) for token in value):
+        raise InvalidRequest(f"logit_bias must map token ids to numbers, got {value!r:.80}", param="logit_bias")
+    return {int(token): bias for token, bias in value.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -72,3 +72,11 @@ def progress(title: str) -> Iterator[Progress]:
             bar.update(task, completed=done, total=total, description=f"{title}: {what}" if what else title)
 
         yield show
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """``rows`` in aligned columns, whole: a narrow terminal wraps a line, a pipe gets one line a row."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"  {line}".rstrip())
