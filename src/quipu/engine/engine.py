@@ -202,16 +202,18 @@ class Engine:
         try:
             results = self._runner.step([self._span(sequence, count) for sequence, count in step])
         except Exception as error:  # whatever the arithmetic raises, the server must outlive it and say so
-            log.exception("a step failed; its requests are answered with an error")
             for sequence, _ in step:
-                self._fail(sequence, EngineStopped(f"the step that computed this request failed: {error}"))
+                self._lose(sequence, error)
             return
         self._totals["steps"] += 1
         self._step_seconds += time.perf_counter() - start
         for (sequence, count), logits in zip(step, results, strict=True):
             first = sequence.computed
             self._scheduler.advance(sequence, count)
-            self._absorb(sequence, first, logits)
+            try:
+                self._absorb(sequence, first, logits)
+            except Exception as error:  # a listener's mistake must not end the loop that everyone shares
+                self._lose(sequence, error)
 
     def _span(self, sequence: Sequence, count: int) -> Span:
         start = sequence.computed
@@ -275,6 +277,10 @@ class Engine:
         self._leave(sequence)
         self._totals["failed"] += 1
         sequence.listener.failed(sequence.index, error)
+
+    def _lose(self, sequence: Sequence, error: Exception) -> None:
+        log.error("a request failed and is answered with an error", exc_info=error)
+        self._fail(sequence, EngineStopped(f"the step that computed this request failed: {error}"))
 
     def _leave(self, sequence: Sequence) -> None:
         self._scheduler.finish(sequence)

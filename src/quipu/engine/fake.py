@@ -29,8 +29,11 @@ CHAT_TEMPLATE = (
 )
 
 
+_NEWLINE = 10
+
+
 class FakeRunner:
-    """See ``runner.Runner``. The predicted token is 10 above the other logits, which vary a little with the context.
+    """See ``runner.Runner``. The predicted token is 30 above the other logits, which vary a little with the context.
 
     ``seconds`` is how long a step takes, per token computed. ``closed`` tells tests that the engine let go of it.
     """
@@ -66,7 +69,7 @@ class FakeRunner:
     def _logits(self, history: list[int]) -> NDArray[np.float32]:
         seed = sum(history[-8:]) + len(history)
         logits = np.sin(np.arange(self.vocabulary, dtype=np.float32) * (seed % 97 + 1))
-        logits[self._predict(history)] += 10
+        logits[self._predict(history)] += 30
         return logits
 
 
@@ -92,13 +95,11 @@ def replying(answer: Callable[[str], str], tokenizer: Tokenizer) -> Predict:
     start, end = tokenizer.specials["<|start|>"], tokenizer.specials["<|end|>"]
 
     def predict(tokens: Sequence[int]) -> int:
-        turn = max((place for place, token in enumerate(tokens) if token == start), default=-1)
-        said = tokenizer.decode(tokens[turn + 1 :])
-        _, _, written = said.partition("\n")
-        turns = tokenizer.decode(list(tokens)).split("<|start|>user\n")
-        asked = turns[-1].split("<|end|>")[0]
+        turns = [place for place, token in enumerate(tokens) if token == start] or [0]
+        heads = [list(tokens).index(_NEWLINE, turn) + 1 if _NEWLINE in tokens[turn:] else turn for turn in turns]
+        asked = tokenizer.decode(tokens[heads[-2] : turns[-1] - 1]) if len(turns) > 1 else tokenizer.decode(tokens)
         reply = tokenizer.encode(answer(asked))
-        place = len(tokenizer.encode(written))
+        place = len(tokens) - heads[-1]
         return reply[place] if place < len(reply) else end
 
     return predict
