@@ -184,7 +184,7 @@ def _print(report: Mapping[str, Any]) -> None:
     rows = [
         (
             kind,
-            f"{each['tensors']} tensors",
+            f"{each['tensors']} tensor{'s' * (each['tensors'] != 1)}",
             bytes_text(each["bytes"]),
             f"{each['bits_per_weight']:.2f} bits per weight",
         )

@@ -102,8 +102,9 @@ class Interactive:
     def _load(self, rest: str) -> None:
         self.conversation = Conversation.load(_path(rest, "/load FILE"))
         for turn in self.conversation.turns:
-            print(f">>> {printable(turn.question)}\n{printable(turn.answer)}{' [stopped]' if turn.stopped else ''}")
-        self._say(f"loaded {len(self.conversation.turns)} turns")
+            print(f"> {printable(turn.question)}\n{printable(turn.answer)}{' [stopped]' if turn.stopped else ''}")
+        count = len(self.conversation.turns)
+        self._say(f"loaded {count} turn{'s' * (count != 1)}")
 
     def _retry(self, rest: str) -> None:
         del rest
