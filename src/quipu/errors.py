@@ -39,6 +39,13 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
 
 
+class RequestTooLarge(InvalidRequest):
+    """The body of a request has more bytes than the server reads."""
+
+    status = 413
+    code = "request_too_large"
+
+
 class Overloaded(QuipuError):
     """The queue is full; ``retry_after`` is a hint in seconds."""
 
@@ -56,6 +63,12 @@ class EngineStopped(QuipuError):
 
     status = 503
     code = "engine_stopped"
+
+
+class CannotListen(QuipuError):
+    """The server cannot have the address it was asked to listen on: taken, not of this machine, or forbidden."""
+
+    code = "cannot_listen"
 
 
 class CheckpointError(QuipuError):

@@ -64,9 +64,18 @@ class Message:
                 f"{where}.role is {value.get('role')!r}; it must be one of {', '.join(get_args(Role))}",
                 param=f"{where}.role",
             )
-        calls = tuple(
-            _tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(value.get("tool_calls") or ())
-        )
+        for key in ("name", "tool_call_id", "context"):
+            if not isinstance(value.get(key), str | None):
+                raise InvalidRequest(f"{where}.{key} must be a string, got {value[key]!r:.80}", param=f"{where}.{key}")
+        if value.get("stop_reason") not in (None, "end_of_turn", "end_of_message"):
+            raise InvalidRequest(
+                f"{where}.stop_reason must be end_of_turn or end_of_message, got {value['stop_reason']!r:.80}",
+                param=f"{where}.stop_reason",
+            )
+        called = value.get("tool_calls") or ()
+        if not isinstance(called, Sequence):
+            raise InvalidRequest(f"{where}.tool_calls must be a list, got {called!r:.80}", param=f"{where}.tool_calls")
+        calls = tuple(_tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(called))
         content = value.get("content")
         if content is None and not calls:
             raise InvalidRequest(
@@ -116,10 +125,12 @@ def _tool_call(value: Any, where: str) -> ToolCall:
     arguments = function.get("arguments") or "{}"
     try:
         parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, an integer of thousands of digits, nested too deep
         raise InvalidRequest(f"{where}.function.arguments is not JSON: {error}", param=where) from None
     if not isinstance(parsed, Mapping):
         raise InvalidRequest(f"{where}.function.arguments must be a JSON object", param=where)
+    if not isinstance(value.get("id"), str | None):
+        raise InvalidRequest(f"{where}.id must be a string, got {value['id']!r:.80}", param=where)
     return ToolCall(function["name"], parsed, value.get("id"))
 
 

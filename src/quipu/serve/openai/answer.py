@@ -1,0 +1,123 @@
+"""What the answers of both generating routes share: the envelope, the token counts, and how one is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+import quipu
+from quipu.engine.local import LocalModel
+from quipu.serve.metrics import LEFT
+from quipu.serve.openai.generation import Generation, unless_disconnected
+from quipu.serve.openai.schemas import SamplingFields
+from quipu.serve.openai.sse import EventStream, Streamed, encode
+from quipu.serve.service import Service
+from quipu.types import Completion, Prompt, Usage
+
+
+class Envelope:
+    """The fields around the choices, the same on every chunk of one answer. Counts the tokens, too."""
+
+    def __init__(self, prefix: str, kind: str, request: SamplingFields, model: LocalModel) -> None:
+        self.usage = Usage()
+        self._include_usage = request.include_usage
+        self._fields = {
+            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": request.model,
+            "system_fingerprint": fingerprint(model),
+        }
+
+    def count(self, usage: Usage | None) -> None:
+        """Add what one prompt and its answers took."""
+        if usage is not None:
+            self.usage = _sum(self.usage, usage)
+
+    def chunk(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """One event of a stream; ``usage`` is announced with null if the last one will have it."""
+        return {**self._fields, "choices": [choice]} | ({"usage": None} if self._include_usage else {})
+
+    def last(self) -> Iterator[dict[str, Any]]:
+        """The event with the token counts, if it was asked for."""
+        if self._include_usage:
+            yield {**self._fields, "choices": [], "usage": usage_object(self.usage)}
+
+    def whole(self, choices: Sequence[Mapping[str, Any]], completions: Sequence[Completion]) -> dict[str, Any]:
+        """The one object of an answer that is not streamed."""
+        usage = reduce(_sum, (completion.usage for completion in completions))
+        return {**self._fields, "choices": choices, "usage": usage_object(usage)}
+
+
+class Answer(Streamed, Protocol):
+    """Says a generation in the objects of one route: piece by piece, or whole."""
+
+    def whole(self, completions: Sequence[Completion]) -> Mapping[str, Any]:
+        """All answers to all prompts in one object."""
+        ...
+
+
+async def begin(service: Service, request: Request, fields: SamplingFields, prompts: Sequence[Prompt]) -> Generation:
+    """Find the model, submit ``prompts`` to it. Raises what is wrong with the request, by field name."""
+    model = service.find(fields.model, request)
+    generation = Generation(model, prompts, model.sampling(fields.sampling()), service.clock(fields.model))
+    return await generation.start()
+
+
+async def respond(
+    service: Service, request: Request, fields: SamplingFields, generation: Generation, answer: Answer
+) -> Response:
+    """The answer as a stream or whole, as ``fields`` ask. ``generation`` is aborted when the client leaves."""
+    if fields.stream:
+        return EventStream(generation, answer, service.keep_alive_seconds)
+    try:
+        completions = await unless_disconnected(request.receive, generation.completions())
+    finally:
+        generation.abort()
+    if completions is None:
+        return Response(status_code=LEFT)  # nobody reads it; the metrics count it
+    return Response(encode(answer.whole(completions)), media_type="application/json")
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """OpenAI's ``usage``."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def fingerprint(model: LocalModel) -> str:
+    """Changes when the same seed may bring another answer: with the weights, their precision, or the program."""
+    facts = model.facts
+    told = repr(
+        (quipu.__version__, facts.architecture, facts.parameters, sorted(facts.quantization.items()), facts.dtype)
+    )
+    return f"fp_{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+
+
+def finite(logprob: float) -> float:
+    """JSON has no minus infinity; the OpenAI API says -9999."""
+    return max(logprob, -9999.0)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.cached_tokens + other.cached_tokens,
+    )

@@ -1,0 +1,90 @@
+"""POST /v1/chat/completions: answer a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from quipu.engine.local import LocalModel
+from quipu.serve.openai.answer import Envelope, begin, finite, respond
+from quipu.serve.openai.schemas import ChatCompletionRequest
+from quipu.serve.service import Service
+from quipu.types import Chunk, Completion, TokenLogprob
+
+
+def routes(service: Service) -> APIRouter:
+    """The route, for the models of ``service``."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.post("/v1/chat/completions", summary="Answer a conversation", response_class=Response)
+    async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
+        generation = await begin(service, request, body, [body.messages])
+        return await respond(service, request, body, generation, ChatAnswer(body, generation.model))
+
+    return router
+
+
+class ChatAnswer:
+    """``chat.completion`` and ``chat.completion.chunk`` objects. See ``answer.Answer``."""
+
+    def __init__(self, request: ChatCompletionRequest, model: LocalModel) -> None:
+        self._envelope = Envelope(
+            "chatcmpl", "chat.completion.chunk" if request.stream else "chat.completion", request, model
+        )
+        self._logprobs = bool(request.logprobs)
+        self._started: set[int] = set()
+
+    def events(self, prompt: int, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        """The role, once an answer; its text; and the reason why it ended, in an event of its own."""
+        self._envelope.count(chunk.usage)
+        if chunk.index not in self._started:
+            self._started.add(chunk.index)
+            yield self._event(chunk.index, {"role": "assistant", "content": ""})
+        if chunk.text or (self._logprobs and chunk.logprobs):
+            yield self._event(chunk.index, {"content": chunk.text}, logprobs=self._logprobs_of(chunk.logprobs))
+        if chunk.finish_reason is not None:
+            yield self._event(chunk.index, {}, finish_reason=chunk.finish_reason)
+
+    def last_events(self) -> Iterator[Mapping[str, Any]]:
+        """The token counts, if they were asked for."""
+        return self._envelope.last()
+
+    def whole(self, completions: Sequence[Completion]) -> Mapping[str, Any]:
+        """The ``chat.completion`` object."""
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "logprobs": self._logprobs_of(choice.logprobs),
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(completions[0].choices)
+        ]
+        return self._envelope.whole(choices, completions)
+
+    def _event(
+        self,
+        index: int,
+        delta: Mapping[str, str],
+        *,
+        logprobs: Mapping[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> Mapping[str, Any]:
+        return self._envelope.chunk(
+            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        )
+
+    def _logprobs_of(self, tokens: Sequence[TokenLogprob]) -> Mapping[str, Any] | None:
+        if not self._logprobs:
+            return None
+        content = [_token(token) | {"top_logprobs": [_token(other) for other in token.top]} for token in tokens]
+        return {"content": content, "refusal": None}
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    assert token.logprob is not None  # only the first token of a prompt has none
+    return {"token": token.text, "logprob": finite(token.logprob), "bytes": list(token.bytes)}

@@ -1,0 +1,108 @@
+"""One HTTP request at the engine: its prompts are submitted together, heard on the event loop, and end together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from quipu.engine.engine import Handle
+from quipu.engine.local import Event, LocalModel
+from quipu.errors import QuipuError
+from quipu.serve.metrics import Clock
+from quipu.types import Chunk, Completion, Prompt, Sampling
+
+Result = TypeVar("Result")
+
+
+class Generation:
+    """Chunks of all answers to all prompts, in the order in which the engine makes them.
+
+    Iterating yields (prompt, chunk): the place of the prompt, and the chunk of one of its ``sampling.n`` answers.
+    Raises the QuipuError that ends any of them. Whoever holds one calls ``abort`` at the end, whatever happened.
+    """
+
+    def __init__(self, model: LocalModel, prompts: Sequence[Prompt], sampling: Sampling, clock: Clock) -> None:
+        self.model = model
+        self.sampling = sampling
+        self.prompts: list[list[int]] = []
+        """Token ids of each prompt."""
+        self._given = prompts
+        self._clock = clock
+        self._handles: list[Handle] = []
+        self._unfinished = len(prompts) * sampling.n
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+
+    async def start(self) -> Generation:
+        """Tokenize and submit, in a thread because a long prompt takes a while. Raises what is wrong with it."""
+        try:
+            await asyncio.to_thread(self._submit)
+        except BaseException:
+            self.abort()
+            raise
+        return self
+
+    def abort(self) -> None:
+        """Stop what is not finished; its blocks are free before the engine's next step."""
+        if self._unfinished:
+            self._unfinished = 0
+            for handle in self._handles:
+                handle.abort()
+
+    def __aiter__(self) -> Generation:
+        return self
+
+    async def __anext__(self) -> tuple[int, Chunk]:
+        if not self._unfinished:
+            raise StopAsyncIteration
+        place, event = await self._events.get()
+        if isinstance(event, QuipuError):
+            raise event
+        if event.finish_reason is not None:
+            self._unfinished -= 1
+        self._clock.heard((place, event.index), len(event.token_ids))
+        return place, event
+
+    async def completions(self) -> list[Completion]:
+        """All answers, whole, by prompt."""
+        chunks: list[list[Chunk]] = [[] for _ in self._given]
+        async for place, chunk in self:
+            chunks[place].append(chunk)
+        return [Completion.of(iter(of_prompt)) for of_prompt in chunks]
+
+    def _submit(self) -> None:
+        # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.
+        self.prompts = [self.model.prompt_ids(prompt) for prompt in self._given]
+        for place, ids in enumerate(self.prompts):
+            handle = self.model.submit(ids, self.sampling, partial(self._deliver, place))
+            self._handles.append(handle)
+            if not self._unfinished:  # aborted while this thread was busy
+                handle.abort()
+
+    def _deliver(self, place: int, event: Event) -> None:
+        """Called from the engine's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server is gone, and nobody listens
+            self._loop.call_soon_threadsafe(self._events.put_nowait, (place, event))
+
+
+async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """The result of ``work``, which is cancelled, with None as the result, as soon as the client is gone."""
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.wait((working, watching))
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

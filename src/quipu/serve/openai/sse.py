@@ -1,0 +1,96 @@
+"""Server-sent events as the OpenAI API sends them: one ``data:`` line an event, then ``data: [DONE]``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from quipu.errors import QuipuError
+from quipu.serve.metrics import LEFT
+from quipu.serve.openai.errors import quipu_error_body
+from quipu.serve.openai.generation import Generation, unless_disconnected
+from quipu.types import Chunk
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+class Streamed(Protocol):
+    """Says a generation in the objects of one route, piece by piece."""
+
+    def events(self, prompt: int, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        """The events that ``chunk`` of an answer to prompt number ``prompt`` becomes."""
+        ...
+
+    def last_events(self) -> Iterator[Mapping[str, Any]]:
+        """What follows when every answer is complete."""
+        ...
+
+
+class EventStream(Response):
+    """Streams ``generation`` to the client; aborts it when the client leaves, or when anything goes wrong.
+
+    An error in mid-stream becomes an event, and no ``[DONE]`` follows it. While nothing comes for
+    ``keep_alive_seconds``, a comment line keeps proxies and clients from giving up.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, generation: Generation, answer: Streamed, keep_alive_seconds: float) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._generation = generation
+        self._answer = answer
+        self._keep_alive_seconds = keep_alive_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, unless the client leaves first."""
+        try:
+            await unless_disconnected(receive, self._send(scope, send))
+        finally:
+            self._generation.abort()
+
+    async def _send(self, scope: Scope, send: Send) -> None:
+        scope["state"]["status"] = LEFT  # until it is known to be complete
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._lines(scope)) as lines:
+            async for line in lines:
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _lines(self, scope: Scope) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._keep_alive_seconds):
+                        prompt, chunk = await anext(self._generation)
+                except TimeoutError:
+                    yield KEEP_ALIVE
+                except StopAsyncIteration:
+                    break
+                else:
+                    for event in self._answer.events(prompt, chunk):
+                        yield _data(event)
+        except QuipuError as error:
+            scope["state"]["status"] = error.status
+            yield b"data: " + quipu_error_body(error) + b"\n\n"
+            return
+        for event in self._answer.last_events():
+            yield _data(event)
+        scope["state"]["status"] = 200
+        yield DONE
+
+
+def _data(event: Mapping[str, Any]) -> bytes:
+    return b"data: " + encode(event) + b"\n\n"
+
+
+def encode(value: Mapping[str, Any]) -> bytes:
+    """JSON without spaces, in UTF-8. Texts come from decoded bytes, so no half of a surrogate pair is in them."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,118 @@
+"""Listens: uvicorn around the application, from the first connection to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from quipu.errors import CannotListen
+from quipu.serve.service import Service
+
+GRACE_SECONDS = 2.0
+"""How long answers may still take once the server is told to stop."""
+
+
+def run(
+    app: FastAPI,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    announce: Callable[[str], None] = print,
+    grace_seconds: float = GRACE_SECONDS,
+) -> None:
+    """Serve ``app`` until SIGINT or SIGTERM; returns when everything is closed, its models too.
+
+    ``announce`` is given the address and an example, once connections are accepted. ``port`` 0 takes a free one.
+    Open streams get ``grace_seconds`` to complete, and then an error event. Raises CannotListen.
+    """
+    service: Service = app.state.service
+    try:
+        with listen(host, port) as listener:
+            Server(app, service, announce, grace_seconds).run([listener])
+    finally:
+        service.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; raises CannotListen with the remedy."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {error}; try --host 127.0.0.1", param="host") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {error}; choose another port with --port, or stop what uses this one",
+            param="port",
+        ) from None
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which also says when it is ready, and ends open streams with an error event before it stops."""
+
+    def __init__(self, app: FastAPI, service: Service, announce: Callable[[str], None], grace_seconds: float) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            # The last resort, for a client that reads so slowly that even the end of its stream cannot be sent.
+            timeout_graceful_shutdown=int(grace_seconds) + 3,
+        )
+        super().__init__(config)
+        self._service = service
+        self._announce = announce
+        self._grace_seconds = grace_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, and say so."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._announce(greeting(address(sockets[0]), next(iter(self._service.models))))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, let answers complete for a while, end the rest."""
+        ending = asyncio.create_task(self._end_streams())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at the second signal at once. uvicorn's would raise the signal again after a clean end."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def _end_streams(self) -> None:
+        await asyncio.sleep(self._grace_seconds)
+        await asyncio.to_thread(self._service.close)
+
+
+def address(listener: socket.socket) -> str:
+    """The URL at which this machine reaches ``listener``."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def greeting(url: str, model: str) -> str:
+    """Where the server is, and a command that talks to it."""
+    question = {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    return (
+        f"quipu serves {model} at {url} (documentation: {url}/docs, stop: Ctrl-C). Try it:\n\n"
+        f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"    -d {shlex.quote(json.dumps(question))}\n"
+    )
