@@ -86,4 +86,4 @@ def test_wrong_usage_is_named_and_exits_with_2(arguments, said, capsys):
 
 def test_names_shared_with_slow_modules_are_theirs():
     assert DTYPES == load.DTYPES
-    assert set(SAMPLING) < {name for name in Sampling.__slots__}
+    assert set(SAMPLING) < set(Sampling.__slots__)

@@ -81,7 +81,7 @@ def _prompt(given: str | None, piped: str | None, *, raw: bool) -> str | None:
 def _load(arguments: argparse.Namespace) -> LocalModel:
     import quipu
 
-    with progress(f"loading {arguments.model}") as show:
+    with progress(arguments.model) as show:
         return quipu.load(arguments.model, concurrency=1, progress=show, **options.loading(arguments))
 
 

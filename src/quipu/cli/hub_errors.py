@@ -43,8 +43,8 @@ def hub_errors(repository: str, revision: str | None) -> Iterator[None]:
             f"the hub cannot be reached ({_first_line(error)}); check the network, the proxy, HF_ENDPOINT and "
             "HF_HUB_OFFLINE. A model file copied here by other means works by its path"
         ) from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except (OSError, RuntimeError) as error:  # hf_xet, which moves the bytes, has RuntimeError only
+        if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower():
             raise DownloadError("the disk is full; make room, or set HF_HOME to a folder on a larger disk") from None
         raise DownloadError(f"{repository} cannot be downloaded: {_first_line(error)}; run the same again") from None
 

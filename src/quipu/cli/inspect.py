@@ -132,6 +132,7 @@ def _tokenizer(checkpoint: Checkpoint) -> str | None:
 def _memory(checkpoint: Checkpoint, dtype: str, context: int | None, concurrency: int) -> dict[str, Any]:
     """What quipu.load would take: weights and keys and values in one dtype. Raises InvalidRequest."""
     from quipu.engine.memory import available_memory
+    from quipu.engine.runner import BLOCK_SIZE
     from quipu.errors import InvalidRequest
     from quipu.model.checkpoint import memory_plan
 
@@ -141,7 +142,7 @@ def _memory(checkpoint: Checkpoint, dtype: str, context: int | None, concurrency
     context = context or min(own, USUAL_CONTEXT)
     if dtype == "auto":
         dtype = "float32" if checkpoint.dtype == "float32" else "bfloat16"
-    plan = memory_plan(checkpoint.config, dtype=dtype, context=context, concurrency=concurrency)
+    plan = memory_plan(checkpoint.config, dtype, context, concurrency, block_size=BLOCK_SIZE)
     free = available_memory()
     return {
         "dtype": dtype,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from quipu.cli.answer import Answer
 from quipu.cli.conversation import Conversation, Turn
 from quipu.cli.line_input import LineInput, history_file
+from quipu.cli.options import SAMPLING
 from quipu.cli.terminal import faint, printable
 from quipu.errors import InvalidRequest, QuipuError
 
@@ -124,8 +124,8 @@ class Interactive:
         name, _, value = rest.partition(" ")
         if name:
             self.conversation.set(name, value.strip())
-        in_force = dataclasses.asdict(self.model.sampling(self.conversation.options))
-        self._say(", ".join(f"{each}={in_force[each]}" for each in in_force))
+        in_force = self.model.sampling(self.conversation.options)
+        self._say(", ".join(f"{each}={getattr(in_force, each)}" for each in SAMPLING))
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Interactive, str], None], str]] = {

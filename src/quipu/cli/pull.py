@@ -101,13 +101,20 @@ def _download(repository: str, revision: str | None, patterns: list[str]) -> tup
         files, refused = choose(listed, patterns, repository)
         if refused:
             print(f"left out, because unpickling runs code: {printable(', '.join(refused))}", file=sys.stderr)
-        _check_room(sum(file.size for file in files))
+        _check_room(sum(file.size for file in files if not _here(repository, file, info.sha)))
         names = [glob.escape(file.name) for file in files]
         return files, Path(snapshot_download(repository, revision=revision, allow_patterns=names))
 
 
+def _here(repository: str, file: HubFile, commit: str | None) -> bool:
+    """Whether the cache has ``file`` already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, file.name, revision=commit), str)
+
+
 def _check_room(size: int) -> None:
-    """Refuse before the first byte what the disk cannot hold, if nothing of it is in the cache yet."""
+    """Refuse before the first byte what the disk cannot hold. Raises DownloadError."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     place = next(each for each in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if each.exists())

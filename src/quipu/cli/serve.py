@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quipu.cli import options
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     with ExitStack() as loaded:
         models: dict[str, LocalModel] = {}
         for model in arguments.models:
-            with progress(f"loading {model}") as show:
+            with progress(model) as show:
                 each = quipu.load(
                     model,
                     name=arguments.name,
@@ -80,4 +81,5 @@ def run(arguments: argparse.Namespace) -> None:
                 raise InvalidRequest(f"two models are called {name}; serve one of them alone with --name", param="name")
             print(f"loaded {name} from {each.facts.file}", file=sys.stderr)
             models[name] = each
-        run_server(create_app(models), arguments.host, arguments.port)
+        # Flushed, so that the address is in a log file while the server runs.
+        run_server(create_app(models), arguments.host, arguments.port, announce=partial(print, flush=True))
