@@ -90,15 +90,15 @@ def byte_tokenizer() -> Tokenizer:
 def replying(answer: Callable[[str], str], tokenizer: Tokenizer) -> Predict:
     """Predict so that a conversation is answered with ``answer(last user message)``, then <|end|>."""
     start, end = tokenizer.specials["<|start|>"], tokenizer.specials["<|end|>"]
+    [newline] = tokenizer.encode("\n")
 
     def predict(tokens: Sequence[int]) -> int:
-        turn = max((place for place, token in enumerate(tokens) if token == start), default=-1)
-        said = tokenizer.decode(tokens[turn + 1 :])
-        _, _, written = said.partition("\n")
+        said = list(tokens[max((place for place, token in enumerate(tokens) if token == start), default=-1) + 1 :])
+        # Counted in tokens: decoded, half a character would count as the three bytes of U+FFFD.
+        place = len(said) - said.index(newline) - 1 if newline in said else 0
         turns = tokenizer.decode(list(tokens)).split("<|start|>user\n")
         asked = turns[-1].split("<|end|>")[0]
         reply = tokenizer.encode(answer(asked))
-        place = len(tokenizer.encode(written))
         return reply[place] if place < len(reply) else end
 
     return predict
