@@ -101,7 +101,10 @@ def idle(model):
         (lambda m: m.chat(HELLO, n=True), "n must be an integer, got True"),
         (lambda m: m.chat(HELLO, ignore_eos=1), "ignore_eos must be true or false"),
         (lambda m: m.chat(HELLO, min_tokens=5, max_tokens=4), "min_tokens 5 is more than max_tokens 4"),
-        (lambda m: m.chat(HELLO, stop=[""]), "stop must hold non-empty strings"),
+        (lambda m: m.chat(HELLO, stop=[""]), r"stop must be a non-empty string or a list of them, got \[''\]"),
+        (lambda m: m.chat(HELLO, stop=5), "stop must be a non-empty string or a list of them, got 5"),
+        (lambda m: m.chat(HELLO, logit_bias=[1]), "logit_bias must map token ids to numbers"),
+        (lambda m: m.chat(HELLO, logit_bias={"a": 1}), "logit_bias must be an integer, got 'a'"),
         (lambda m: m.chat([]), "not empty"),
         (
             lambda m: m.chat([{"role": "robot", "content": ""}]),

@@ -37,11 +37,17 @@ class Running:
         return self.model.engine.stats()
 
     def ask(self, text: str, **options: Any) -> Any:
-        """A chat request with one question, through the OpenAI SDK; fields it does not know go in as they are."""
+        """A chat request with one question, through the OpenAI SDK; fields it does not know go in as they are.
+
+        Greedy unless told otherwise: sampled, even a fake strays from its answer now and then.
+        """
         known = {"top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos"}
         extra = {name: options.pop(name) for name in known & options.keys()}
         return self.openai.chat.completions.create(
-            model="fake", messages=[{"role": "user", "content": text}], extra_body=extra, **options
+            model="fake",
+            messages=[{"role": "user", "content": text}],
+            extra_body=extra,
+            **{"temperature": 0, **options},
         )
 
     def post(self, path: str, **body: Any) -> httpx.Response:

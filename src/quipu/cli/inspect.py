@@ -140,8 +140,7 @@ def _memory(checkpoint: Checkpoint, dtype: str, context: int | None, concurrency
     if context is not None and context > own:
         raise InvalidRequest(f"context {context} is more than the {own} tokens of this model", param="context")
     context = context or min(own, USUAL_CONTEXT)
-    if dtype == "auto":
-        dtype = "float32" if checkpoint.dtype == "float32" else "bfloat16"
+    dtype = checkpoint.run_dtype(dtype)
     plan = memory_plan(checkpoint.config, dtype, context, concurrency, block_size=BLOCK_SIZE)
     free = available_memory()
     return {

@@ -63,7 +63,7 @@ def load(
         from quipu.model.lora import merged
 
         tensors = merged(tensors, Path(adapter))
-    run_dtype = dtype if dtype != "auto" else "float32" if checkpoint.dtype == "float32" else "bfloat16"
+    run_dtype = checkpoint.run_dtype(dtype)
     length, blocks = _plan(checkpoint, run_dtype, torch_runner.free_memory(where), context, concurrency, kv_memory)
     tokenizer = _tokenizer(checkpoint)
     # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.

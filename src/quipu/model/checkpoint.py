@@ -63,6 +63,12 @@ class Checkpoint:
             return "quantized"
         return _DTYPES[sizes.most_common(1)[0][0]]
 
+    def run_dtype(self, asked: str = "auto") -> str:
+        """The dtype to run in: ``asked``, or for "auto" float32 if it is stored so, else bfloat16."""
+        if asked != "auto":
+            return asked
+        return "float32" if self.dtype == "float32" else "bfloat16"
+
     @property
     def parameters(self) -> int:
         """Number of weights; a tied embedding counts once."""

@@ -42,17 +42,19 @@ def run(
 
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket; raises CannotListen with the remedy."""
+    if not 0 <= port <= 65535:  # the resolver takes it modulo 65536
+        raise CannotListen(f"port {port} does not exist; give --port a number between 0 and 65535", param="port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise CannotListen(f"cannot listen on {host}:{port}: {error}; try --host 127.0.0.1", param="host") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise CannotListen(
             f"cannot listen on {host}:{port}: {error}; choose another port with --port, or stop what uses this one",

@@ -1,0 +1,90 @@
+"""From the first connection to a clean end."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import serving, until
+
+import quipu
+from quipu.engine.fake import fake_model
+from quipu.errors import EngineStopped
+from quipu.serve.server import address, greeting, listen
+
+PROGRAM = """
+import sys
+from quipu.engine.fake import fake_model
+from quipu.serve.app import create_app
+from quipu.serve.server import run
+
+model = fake_model(seconds=0.01, context_length=4096)
+run(create_app({"it's": model}), port=0, announce=lambda text: print(text, flush=True), grace_seconds=0.5)
+print("closed" if model.engine._runner.closed else "open", flush=True)
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_told_to_stop_ends_its_streams_and_exits(stop: signal.Signals) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(quipu.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [process.stdout.readline() for _ in range(5)]
+        [url] = [word for word in lines[0].split() if word.startswith("http") and "docs" not in word]
+        command = shlex.split("".join(lines).split("\n\n")[1].replace("\\\n", ""))
+        assert (command[0], command[1]) == ("curl", f"{url}/v1/chat/completions")
+        body = json.loads(command[command.index("-d") + 1]) | {"max_tokens": 1}
+        assert httpx.post(command[1], json=body).status_code == 200
+        endless = body | {"stream": True, "max_tokens": 3000, "ignore_eos": True}
+        with httpx.stream("POST", command[1], json=endless, timeout=10) as stream:
+            lines_sent = stream.iter_lines()
+            next(lines_sent)
+            start = time.perf_counter()
+            process.send_signal(stop)
+            rest = [line for line in lines_sent if line]
+        assert process.wait(10) == 0
+        assert time.perf_counter() - start < 4
+        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "engine_stopped"
+        assert process.stdout.read() == "closed\n"
+        assert process.stderr.read() == ""
+
+
+def test_short_answers_complete_while_the_server_stops() -> None:
+    texts = []
+    with serving({"fake": fake_model(seconds=0.01)}, grace_seconds=3) as server:
+        asking = threading.Thread(target=lambda: texts.append(server.ask("hello").choices[0].message.content))
+        asking.start()
+        until(lambda: server.stats().running == 1)
+        server.server.should_exit = True
+        asking.join()
+    assert texts == ["You said: hello"]
+
+
+def test_shutdown_closes_the_models() -> None:
+    model = fake_model()
+    with serving({"fake": model}) as server:
+        server.ask("hi")
+    with pytest.raises(EngineStopped):
+        model.chat("hi")
+
+
+def test_the_greeting_is_about_an_address_that_can_be_reached() -> None:
+    with listen("0.0.0.0", 0) as listener:
+        port = listener.getsockname()[1]
+        assert address(listener) == f"http://127.0.0.1:{port}"
+    assert "http://127.0.0.1:8000/v1/chat/completions" in greeting("http://127.0.0.1:8000", "m")
