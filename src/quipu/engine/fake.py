@@ -29,9 +29,6 @@ CHAT_TEMPLATE = (
 )
 
 
-_NEWLINE = 10
-
-
 class FakeRunner:
     """See ``runner.Runner``. The predicted token is 30 above the other logits, which vary a little with the context.
 
@@ -96,20 +93,12 @@ def replying(answer: Callable[[str], str], tokenizer: Tokenizer) -> Predict:
     [newline] = tokenizer.encode("\n")
 
     def predict(tokens: Sequence[int]) -> int:
-<<<<<<< HEAD
-        turns = [place for place, token in enumerate(tokens) if token == start] or [0]
-        heads = [list(tokens).index(_NEWLINE, turn) + 1 if _NEWLINE in tokens[turn:] else turn for turn in turns]
-        asked = tokenizer.decode(tokens[heads[-2] : turns[-1] - 1]) if len(turns) > 1 else tokenizer.decode(tokens)
-        reply = tokenizer.encode(answer(asked))
-        place = len(tokens) - heads[-1]
-=======
         said = list(tokens[max((place for place, token in enumerate(tokens) if token == start), default=-1) + 1 :])
         # Counted in tokens: decoded, half a character would count as the three bytes of U+FFFD.
         place = len(said) - said.index(newline) - 1 if newline in said else 0
         turns = tokenizer.decode(list(tokens)).split("<|start|>user\n")
         asked = turns[-1].split("<|end|>")[0]
         reply = tokenizer.encode(answer(asked))
->>>>>>> serve
         return reply[place] if place < len(reply) else end
 
     return predict
