@@ -101,7 +101,7 @@ def test_a_logit_bias_takes_effect(loads, standard_input, capsys):
         (["-p", "x", "--temperature", "-1"], b"", "temperature must be between 0 and 100, got -1.0"),
         (["-p", "x", "--top-p", "nan"], b"", "top_p must be a number"),
         (["-p", "x", "--max-tokens", "-1"], b"", "max_tokens must be at least 0"),
-        (["-p", "x", "--stop", ""], b"", "stop must hold non-empty strings"),
+        (["-p", "x", "--stop", ""], b"", "stop must be a non-empty string"),
         (["-p", "x", "--logit-bias", "{"], b"", "logit_bias is not JSON"),
         (["-p", "x", "--logit-bias", "[" * 9999], b"", "logit_bias is not JSON"),
         (["-p", "x", "--logit-bias", '{"a": 1}'], b"", "logit_bias must map token ids to numbers"),

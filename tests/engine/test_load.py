@@ -227,16 +227,17 @@ import gc, re, sys
 from pathlib import Path
 import torch, gguf.quants, numpy
 import quipu
-from quipu.engine import torch_runner
-from quipu.engine.runner import Span
+from quipu.engine.fake import fake_model
 from quipu.model.checkpoint import memory_plan, open_checkpoint
 
 def resident():
     gc.collect()
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
-# What torch and the thread pools take for themselves the first time is not the model's.
+# What torch, thread pools, tokenizers and Jinja take for themselves the first time is not the model's.
 quipu.load(sys.argv[1], context=64, concurrency=1).close()
+with fake_model() as fake:
+    fake.chat("hello")
 before = resident()
 model = quipu.load("smollm2-135m-instruct", context=8192, concurrency=4)
 for pool in (*model.engine._runner._cache.keys, *model.engine._runner._cache.values):

@@ -7,7 +7,7 @@ import math
 import httpx
 import openai
 import pytest
-from conftest import Running, serving
+from running import Running, serving
 
 from quipu.engine.fake import fake_model
 

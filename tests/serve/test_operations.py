@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conftest import Running, serving, until
 from prometheus_client.parser import text_string_to_metric_families
+from running import Running, serving, until
 
 from quipu.engine.fake import fake_model
 from quipu.serve.app import STATIC

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from conftest import Running, serving, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from running import Running, serving, until
 
 from quipu.engine.fake import fake_model
 from quipu.engine.runner import Span

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import serving, until
+from running import serving, until
 
 import quipu
 from quipu.engine.fake import fake_model
