@@ -239,11 +239,11 @@ quipu.load(sys.argv[1], context=64, concurrency=1).close()
 with fake_model() as fake:
     fake.chat("hello")
 before = resident()
-model = quipu.load("smollm2-135m-instruct", context=8192, concurrency=4)
+model = quipu.load("smollm2-135m-instruct", context=8192, concurrency=8)
 for pool in (*model.engine._runner._cache.keys, *model.engine._runner._cache.values):
     pool.fill_(1)
 config = open_checkpoint("smollm2-135m-instruct").config
-plan = memory_plan(config, dtype="bfloat16", context=8192, concurrency=4, block_size=16)
+plan = memory_plan(config, dtype="bfloat16", context=8192, concurrency=8, block_size=16)
 print((resident() - before) / plan.total_bytes)
 """
     tiny = str(Path(GOLDEN / "llama3-tiny"))
