@@ -101,3 +101,10 @@ class Offline(QuipuError):
 
     status = 502
     code = "offline"
+
+
+class DownloadError(QuipuError):
+    """The hub was reached, yet the download cannot be made as asked: gated, refused, no such file, a full disk."""
+
+    status = 502
+    code = "download_failed"

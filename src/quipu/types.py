@@ -162,10 +162,12 @@ class Sampling:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        else:
-            object.__setattr__(self, "stop", tuple(self.stop))
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, Sequence) or not all(isinstance(text, str) and text for text in stop):
+            raise InvalidRequest(
+                f"stop must be a non-empty string or a list of them, got {self.stop!r:.80}", param="stop"
+            )
+        object.__setattr__(self, "stop", tuple(stop))
         _integer("max_tokens", self.max_tokens, 0, None, optional=True)
         _number("temperature", self.temperature, 0, 100)
         _number("top_p", self.top_p, 0, 1, above_low=True)
@@ -185,9 +187,10 @@ class Sampling:
             raise InvalidRequest(
                 f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}", param="min_tokens"
             )
-        for text in self.stop:
-            if not isinstance(text, str) or not text:
-                raise InvalidRequest(f"stop must hold non-empty strings, got {text!r:.80}", param="stop")
+        if not isinstance(self.logit_bias, Mapping):
+            raise InvalidRequest(
+                f"logit_bias must map token ids to numbers, got {self.logit_bias!r:.80}", param="logit_bias"
+            )
         for token, bias in self.logit_bias.items():
             _integer("logit_bias", token, 0, None)
             _number("logit_bias", bias, -100, 100)

@@ -65,7 +65,8 @@ class Engine:
     """Runs sequences on ``runner`` with continuous batching.
 
     ``context_length`` bounds prompt plus answer, in tokens; the runner's cache must hold at least one such context.
-    ``end_ids`` end an answer. Raises InvalidRequest if the cache is too small.
+    ``end_ids`` end an answer. ``vocabulary``: ids from it on are padding of the output layer and never drawn
+    (default: the runner's width). Raises InvalidRequest if the cache is too small.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Engine:
         *,
         context_length: int,
         end_ids: Collection[int] = (),
+        vocabulary: int | None = None,
         concurrency: int = 16,
         queue: int = 256,
         prompt_tokens: int = 512,
@@ -87,6 +89,7 @@ class Engine:
             )
         self.context_length = context_length
         self.end_ids = frozenset(end_ids)
+        self.vocabulary = min(vocabulary or runner.vocabulary, runner.vocabulary)
         self._runner = runner
         self._pool = BlockPool(runner.blocks)
         self._scheduler = Scheduler(
@@ -158,7 +161,7 @@ class Engine:
     def _check(self, prompt: list[int], sampling: Sampling) -> None:
         if not prompt:
             raise InvalidRequest("the prompt is empty: there is no token to continue from", param="prompt")
-        vocabulary = self._runner.vocabulary
+        vocabulary = self.vocabulary
         for token in (*prompt, *sampling.logit_bias):
             if not 0 <= token < vocabulary:
                 raise InvalidRequest(f"token id {token} is not in the vocabulary of {vocabulary} tokens")
@@ -202,16 +205,18 @@ class Engine:
         try:
             results = self._runner.step([self._span(sequence, count) for sequence, count in step])
         except Exception as error:  # whatever the arithmetic raises, the server must outlive it and say so
-            log.exception("a step failed; its requests are answered with an error")
             for sequence, _ in step:
-                self._fail(sequence, EngineStopped(f"the step that computed this request failed: {error}"))
+                self._lose(sequence, error)
             return
         self._totals["steps"] += 1
         self._step_seconds += time.perf_counter() - start
         for (sequence, count), logits in zip(step, results, strict=True):
             first = sequence.computed
             self._scheduler.advance(sequence, count)
-            self._absorb(sequence, first, logits)
+            try:
+                self._absorb(sequence, first, logits[:, : self.vocabulary])
+            except Exception as error:  # a listener's mistake must not end the loop that everyone shares
+                self._lose(sequence, error)
 
     def _span(self, sequence: Sequence, count: int) -> Span:
         start = sequence.computed
@@ -275,6 +280,10 @@ class Engine:
         self._leave(sequence)
         self._totals["failed"] += 1
         sequence.listener.failed(sequence.index, error)
+
+    def _lose(self, sequence: Sequence, error: Exception) -> None:
+        log.error("a request failed and is answered with an error", exc_info=error)
+        self._fail(sequence, EngineStopped(f"the step that computed this request failed: {error}"))
 
     def _leave(self, sequence: Sequence) -> None:
         self._scheduler.finish(sequence)

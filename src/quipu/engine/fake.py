@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 
 
 class FakeRunner:
-    """See ``runner.Runner``. The predicted token is 10 above the other logits, which vary a little with the context.
+    """See ``runner.Runner``. The predicted token is 30 above the other logits, which vary a little with the context.
 
     ``seconds`` is how long a step takes, per token computed. ``closed`` tells tests that the engine let go of it.
     """
@@ -66,7 +66,7 @@ class FakeRunner:
     def _logits(self, history: list[int]) -> NDArray[np.float32]:
         seed = sum(history[-8:]) + len(history)
         logits = np.sin(np.arange(self.vocabulary, dtype=np.float32) * (seed % 97 + 1))
-        logits[self._predict(history)] += 10
+        logits[self._predict(history)] += 30
         return logits
 
 

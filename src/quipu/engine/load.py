@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
+from quipu.engine.memory import return_freed_memory
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import InvalidRequest
 from quipu.model.chat_format import ChatFormat
@@ -61,15 +63,25 @@ def load(
         from quipu.model.lora import merged
 
         tensors = merged(tensors, Path(adapter))
-    run_dtype = dtype if dtype != "auto" else "float32" if checkpoint.dtype == "float32" else "bfloat16"
+    run_dtype = checkpoint.run_dtype(dtype)
     length, blocks = _plan(checkpoint, run_dtype, torch_runner.free_memory(where), context, concurrency, kv_memory)
     tokenizer = _tokenizer(checkpoint)
+    # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
+    checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
     runner = torch_runner.TorchRunner.load(
         checkpoint.config, tensors, run_dtype, where, blocks, threads=threads, progress=progress
     )
+    return_freed_memory()
     end_ids = {*checkpoint.eos_ids, *(tokenizer.eos_ids if tokenizer else ())}
     return LocalModel(
-        Engine(runner, context_length=length, end_ids=end_ids, concurrency=concurrency, queue=queue),
+        Engine(
+            runner,
+            context_length=length,
+            end_ids=end_ids,
+            vocabulary=tokenizer.vocabulary if tokenizer else None,
+            concurrency=concurrency,
+            queue=queue,
+        ),
         _facts(checkpoint, name, run_dtype),
         tokenizer,
         _chat_format(checkpoint, tokenizer),

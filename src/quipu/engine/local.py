@@ -97,12 +97,20 @@ class LocalModel:
         """``options`` over the checkpoint's defaults; raises InvalidRequest by field name."""
         return Sampling.of({**self.sampling_defaults, **options})
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling, on_event: Callable[[Event], None]) -> Handle:
+    def submit(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        on_event: Callable[[Event], None],
+        *,
+        continues: bool = False,
+    ) -> Handle:
         """Start generating from token ids. ``on_event`` hears of it from the engine's thread and must not block.
 
         The last event of each answer is a Chunk with ``finish_reason`` or an error; the last chunk has ``usage``.
+        ``continues``: the text goes on from the prompt's, so a space at its beginning is meant.
         """
-        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event)
+        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues)
         return self.engine.submit(prompt, sampling, answers)
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Stream:
@@ -116,7 +124,9 @@ class LocalModel:
             Sampling.of(options)  # unknown names and values are refused by name
             sampling = dataclasses.replace(sampling, **options)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        return Stream(self.submit(self.prompt_ids(prompt), sampling, events.put), events, sampling.n)
+        ids = self.prompt_ids(prompt)
+        continues = isinstance(prompt, str) or ids == prompt
+        return Stream(self.submit(ids, sampling, events.put, continues=continues), events, sampling.n)
 
     def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
         """The answer to a conversation: a string that carries choices, log-probabilities and usage."""
@@ -200,7 +210,12 @@ class _Answers:
     """The engine's listener for one request: turns tokens into text, finds stop strings, counts."""
 
     def __init__(
-        self, tokenizer: Tokenizer | None, prompt_tokens: int, sampling: Sampling, on_event: Callable[[Event], None]
+        self,
+        tokenizer: Tokenizer | None,
+        prompt_tokens: int,
+        sampling: Sampling,
+        on_event: Callable[[Event], None],
+        continues: bool,
     ) -> None:
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
@@ -208,7 +223,7 @@ class _Answers:
         self._unfinished = sampling.n
         self._generated = 0
         self._cached = 0
-        self._answers = [_Answer(tokenizer, sampling.stop) for _ in range(sampling.n)]
+        self._answers = [_Answer(tokenizer, sampling.stop, continues) for _ in range(sampling.n)]
 
     def prompt_scored(self, index: int, scores: list[Score]) -> None:
         if index == 0:
@@ -239,8 +254,8 @@ class _Answers:
 class _Answer:
     """Text of one answer, and the tokens that belong to the text not yet shown."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str]) -> None:
-        self.text = None if tokenizer is None else TextStream(tokenizer, stop)
+    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str], continues: bool) -> None:
+        self.text = None if tokenizer is None else TextStream(tokenizer, stop, continues=continues)
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
 

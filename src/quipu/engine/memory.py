@@ -1,7 +1,8 @@
-"""How much memory this process may still take."""
+"""Memory of this machine and this process: how much is free, and giving back what is not needed any more."""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 
@@ -15,3 +16,10 @@ def available_memory() -> int:
     except OSError:  # no control group of its own
         return available
     return available if limit == "max" else min(available, int(limit) - int(used))
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system. glibc keeps it: after loading 135 M weights, 190 MB of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none and need none
+    if trim is not None:
+        trim(0)

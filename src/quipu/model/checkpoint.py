@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from quipu.errors import CheckpointError, ModelNotFound, UnsupportedCheckpoint
+from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 from quipu.model import folder as side
 from quipu.model.config import ModelConfig, from_gguf, from_huggingface, from_meta
 from quipu.model.files import read_json, reading
@@ -63,6 +63,12 @@ class Checkpoint:
             return "quantized"
         return _DTYPES[sizes.most_common(1)[0][0]]
 
+    def run_dtype(self, asked: str = "auto") -> str:
+        """The dtype to run in: ``asked``, or for "auto" float32 if it is stored so, else bfloat16."""
+        if asked != "auto":
+            return asked
+        return "float32" if self.dtype == "float32" else "bfloat16"
+
     @property
     def parameters(self) -> int:
         """Number of weights; a tied embedding counts once."""
@@ -99,21 +105,20 @@ def open_checkpoint(model: str | Path) -> Checkpoint:
     for files that may not be read).
     """
     path = resolve(model)
-    name = model if isinstance(model, str) and _is_name(model) else path.name.removesuffix(".gguf")
+    name = model if isinstance(model, str) and _is_name(model) else path.absolute().name.removesuffix(".gguf")
     with reading(path):
-        if path.is_file():
+        if not path.is_dir():
             return _open_file(path, name)
-        if any(path.glob("consolidated.*.pth")):
-            return _open_meta(path, name)
-        if (path / "config.json").exists() and any(path.glob("*.safetensors*")):
+        if any(path.glob("*.safetensors*")) and (path / "config.json").exists():
             return _open_huggingface(path, name)
+        if any(path.glob("consolidated.*.pth")) and (path / "params.json").exists():
+            return _open_meta(path, name)
         files = sorted(path.glob("*.gguf"))
     if len({re.sub(r"-\d{5}-of-\d{5}\.gguf$", "", file.name) for file in files}) > 1:
         raise CheckpointError(f"{path} holds several models; give one: {', '.join(file.name for file in files)}")
     if files:
         return _open_gguf(files[0], name)
-    side.refuse_unknown(path)
-    raise AssertionError("refuse_unknown always raises")
+    raise side.not_a_model(path)
 
 
 def resolve(model: str | Path) -> Path:
@@ -121,25 +126,31 @@ def resolve(model: str | Path) -> Path:
 
     A known name wins over a file of that name in the current directory, which is reached as "./name".
     """
-    if isinstance(model, str):
-        known = {each.name: each for each in known_models()}
-        if model in known:
-            return known[model].locate()
-    path = Path(model).expanduser()
+    name = str(model)
+    known = {each.name: each for each in known_models()}
+    if isinstance(model, str) and model in known:
+        return known[model].locate()
+    if (path := _existing(model)) is not None:
+        return path
+    if isinstance(model, Path) or name.startswith(("/", ".", "~")) or name.endswith(".gguf"):
+        raise ModelNotFound(f"{name!r:.200} does not exist; check the path", param="model")
+    if _is_hub_name(name):
+        return cached_snapshot(name)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}; or give a path"
+    raise ModelNotFound(f"no model {name!r:.120}: {hint}", param="model")
+
+
+def _existing(model: str | Path) -> Path | None:
+    if not str(model):
+        return None
     try:
+        path = Path(model).expanduser()
         with reading(path):
             path.stat()
-        return path
-    except ValueError:
-        raise ModelNotFound(f"{str(model)!r:.120} is not a path", param="model") from None
-    except ModelNotFound:
-        if isinstance(model, Path) or str(model).startswith(("/", ".", "~")) or path.suffix == ".gguf":
-            raise ModelNotFound(f"{model} does not exist; check the path", param="model") from None
-    if _is_hub_name(str(model)):
-        return cached_snapshot(str(model))
-    near = difflib.get_close_matches(str(model), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}; or give a path"
-    raise ModelNotFound(f"no model {str(model)!r:.120}: {hint}", param="model")
+    except (ModelNotFound, ValueError, RuntimeError):  # not there; a null byte; the home of an unknown user
+        return None
+    return path
 
 
 def _is_hub_name(model: str) -> bool:
@@ -244,7 +255,7 @@ def _open_meta(folder: Path, name: str) -> Checkpoint:
 def _with_side_files(
     folder: Path,
     name: str,
-    format: Format,  # noqa: A002 - the field's name
+    file_format: Format,
     config: ModelConfig,
     tensors: Mapping[str, Tensor],
     weights: list[Path],
@@ -252,7 +263,7 @@ def _with_side_files(
     check_names(config, tensors, source=str(folder))
     return Checkpoint(
         path=folder,
-        format=format,
+        format=file_format,
         name=name,
         config=config,
         tensors=tensors,
@@ -279,12 +290,18 @@ class MemoryPlan:
         return self.weights_bytes + self.kv_bytes
 
 
-def memory_plan(config: ModelConfig, *, dtype: str, context: int, concurrency: int, block_size: int = 16) -> MemoryPlan:
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def memory_plan(config: ModelConfig, dtype: str, context: int, concurrency: int, *, block_size: int) -> MemoryPlan:
     """Memory to run ``concurrency`` sequences of ``context`` tokens with weights and cache in ``dtype``.
 
-    ``dtype`` is "float32", "bfloat16" or "float16"; each sequence takes whole blocks of ``block_size`` tokens.
+    ``dtype`` is "float32", "bfloat16" or "float16" (else InvalidRequest); each sequence takes whole blocks of
+    ``block_size`` tokens, the engine's BLOCK_SIZE.
     """
-    item = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
+    if dtype not in _ITEM_BYTES:
+        raise InvalidRequest(f"dtype {dtype!r:.40} is unknown; known: {', '.join(_ITEM_BYTES)}", param="dtype")
+    item = _ITEM_BYTES[dtype]
     per_token = config.layers * 2 * config.kv_heads * config.head_size * item
     tokens = concurrency * -(-context // block_size) * block_size
     return MemoryPlan(parameter_count(config) * item, per_token * tokens, per_token)

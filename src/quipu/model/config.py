@@ -179,7 +179,7 @@ def _refuse_foreign_huggingface(fields: Fields) -> None:
             fields.unsupported(name, USE_LLAMA)
     if fields.text("hidden_act", default="silu") not in ("silu", "swish"):
         fields.unsupported("hidden_act", f"Llama's is 'silu': {USE_LLAMA}")
-    if fields.get("partial_rotary_factor") not in (None, 1, 1.0):
+    if not fields.is_plain("partial_rotary_factor", 1):
         fields.unsupported("partial_rotary_factor", f"Llama rotates whole heads: {USE_LLAMA}")
     if fields.get("sliding_window") is not None and fields.flag("use_sliding_window", default=True):
         fields.unsupported("sliding_window", f"Llama attends to everything before it: {USE_LLAMA}")
@@ -191,7 +191,7 @@ def _refuse_foreign_huggingface(fields: Fields) -> None:
 def _huggingface_rope(fields: Fields, head_size: int) -> Rope:
     # transformers 4 writes rope_theta and rope_scaling {type | rope_type}; transformers 5 rope_parameters for both.
     new, old = fields.nested("rope_parameters"), fields.nested("rope_scaling")
-    if new is not None and old is not None and new.values != {"rope_theta": new.get("rope_theta"), **old.values}:
+    if new is not None and old is not None and _huggingface_scaling(new) != _huggingface_scaling(old):
         fields.damaged("rope_scaling", "contradicts rope_parameters")
     scaling = new or old
     # Files of Llama 1 and 2 name no theta: 10000 was the constant of their code.
@@ -206,7 +206,7 @@ def _huggingface_rope(fields: Fields, head_size: int) -> Rope:
 def _huggingface_scaling(fields: Fields) -> RopeScaling | None:
     name = "rope_type" if fields.get("rope_type") is not None else "type"
     kind = fields.text(name, default="default")
-    if fields.get("partial_rotary_factor") not in (None, 1, 1.0):
+    if not fields.is_plain("partial_rotary_factor", 1):
         fields.unsupported("partial_rotary_factor", f"Llama rotates whole heads: {USE_LLAMA}")
     if kind == "default":
         return None
@@ -265,7 +265,7 @@ def _refuse_foreign_meta(fields: Fields) -> None:
             raise UnsupportedCheckpoint(f"{fields.source} has {name}, a field of Llama 4. {LLAMA_4}; {USE_LLAMA}")
     if isinstance(fields.get("model"), Mapping):
         raise UnsupportedCheckpoint(f"{fields.source} nests its fields under 'model'. {LLAMA_4}; {USE_LLAMA}")
-    if fields.get("vision_chunk_size") not in (None, -1, 0):
+    if not fields.is_plain("vision_chunk_size", -1, 0):
         fields.unsupported("vision_chunk_size", f"this is a Llama 3.2 vision model: {USE_LLAMA}")
     if fields.get("quantization_args") is not None:
         fields.unsupported("quantization_args", UNQUANTISED)
@@ -342,13 +342,13 @@ def from_gguf(
 
 
 def _refuse_foreign_gguf(fields: Fields, head_size: int) -> None:
-    if fields.get("expert_count") not in (None, 0):
+    if not fields.is_plain("expert_count", 0):
         fields.unsupported("expert_count", f"mixtures of experts are not: {USE_LLAMA}")
-    if fields.get("attention.sliding_window") not in (None, 0):
+    if not fields.is_plain("attention.sliding_window", 0):
         fields.unsupported("attention.sliding_window", f"Llama attends to everything before it: {USE_LLAMA}")
-    if fields.get("attention.value_length") not in (None, head_size):
+    if not fields.is_plain("attention.value_length", head_size):
         fields.unsupported("attention.value_length", f"it must equal the key length {head_size}: {USE_LLAMA}")
-    if fields.get("rope.dimension_count") not in (None, head_size):
+    if not fields.is_plain("rope.dimension_count", head_size):
         fields.unsupported("rope.dimension_count", f"Llama rotates whole heads ({head_size}): {USE_LLAMA}")
 
 

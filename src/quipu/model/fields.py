@@ -24,6 +24,11 @@ class Fields:
         """The raw value; None when absent."""
         return self.values.get(self.prefix + name)
 
+    def is_plain(self, name: str, *harmless: float) -> bool:
+        """Whether a field that only foreign models use is absent, null, or one of the ``harmless`` numbers."""
+        value = self.get(name)
+        return value is None or (isinstance(value, int | float) and value in harmless)
+
     def integer(self, name: str, *, most: int, default: int | None = None) -> int:
         """A whole number from 1 to ``most``."""
         value = self.get(name) if self.get(name) is not None else default

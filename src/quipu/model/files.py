@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import mmap
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,24 +41,28 @@ def reading(path: Path) -> Iterator[None]:
 def map_file(path: Path) -> NDArray[np.uint8]:
     """The bytes of a regular file as a read-only memory map, uint8 [size]. Raises DamagedCheckpoint when empty."""
     with reading(path):
-        # A named pipe would block for ever, and a directory has no bytes: only a regular file is a checkpoint.
-        if path.is_dir():
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise CheckpointError(f"{path} is a directory where a file was expected; give the file inside it")
-        if path.stat() and not path.is_file():
+        # Opening a named pipe would block for ever.
+        if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{path} is not a regular file; copy the checkpoint to a file first")
+        if status.st_size == 0:
+            raise DamagedCheckpoint(f"{path} is empty; download it again")
         with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                raise DamagedCheckpoint(f"{path} is empty; download it again")
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
 
 
-def read_text(path: Path) -> str:
-    """The text of a small UTF-8 file. Raises DamagedCheckpoint when it is not UTF-8 or absurdly large."""
+def read_text(path: Path, *, errors: str = "strict") -> str:
+    """The text of a small UTF-8 file. Raises DamagedCheckpoint when it is absurdly large, or not UTF-8.
+
+    ``errors`` as in bytes.decode: "replace" for a file that is not part of the model.
+    """
     data = map_file(path)
     if data.nbytes > MOST_JSON_BYTES:
         raise DamagedCheckpoint(f"{path} has {data.nbytes} bytes; a file of its kind has at most {MOST_JSON_BYTES}")
     try:
-        return data.tobytes().decode()
+        return data.tobytes().decode(errors=errors)
     except UnicodeDecodeError as error:
         raise DamagedCheckpoint(f"{path} is not UTF-8 text ({error}); download it again") from None
 

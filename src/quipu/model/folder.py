@@ -79,14 +79,14 @@ def sampling_defaults(folder: Path) -> dict[str, float | int]:
 def license_of(folder: Path) -> str | None:
     """The licence in the front matter of README.md, else the first line of LICENSE or LICENSE.txt."""
     if (folder / "README.md").exists():
-        head = re.match(r"---\s*\n(.*?)\n---", read_text(folder / "README.md"), re.DOTALL)
+        head = re.match(r"---\s*\n(.*?)\n---", read_text(folder / "README.md", errors="replace"), re.DOTALL)
         found = dict(re.findall(r"^(license|license_name):[ \t]*([^\s#]+)", head[1], re.MULTILINE)) if head else {}
         name = found.get("license_name") if found.get("license") == "other" else found.get("license")
         if name:
             return str(name).strip("\"'")
     for name in ("LICENSE", "LICENSE.txt"):
         if (folder / name).exists():
-            lines = [line.strip() for line in read_text(folder / name).splitlines() if line.strip()]
+            lines = [line.strip() for line in read_text(folder / name, errors="replace").splitlines() if line.strip()]
             return lines[0][:120] if lines else None
     return None
 
@@ -100,13 +100,13 @@ def tokenizer_source(folder: Path) -> TokenizerSource | None:
     return None
 
 
-def refuse_unknown(folder: Path) -> None:
-    """Raise about a folder that holds no weights quipu reads, naming what it found instead."""
+def not_a_model(folder: Path) -> UnsupportedCheckpoint:
+    """The error about a folder that holds no weights quipu reads, naming what it found instead."""
     if (folder / "adapter_config.json").exists():
-        raise UnsupportedCheckpoint(f"{folder} is a LoRA adapter, not a model; give the base model it was made for")
+        return UnsupportedCheckpoint(f"{folder} is a LoRA adapter, not a model; give the base model it was made for")
     if any(folder.glob("pytorch_model*.bin")):
-        raise UnsupportedCheckpoint(f"{folder} holds pytorch_model.bin; use the safetensors or a GGUF of this model")
-    raise UnsupportedCheckpoint(
+        return UnsupportedCheckpoint(f"{folder} holds pytorch_model.bin; use the safetensors or a GGUF of this model")
+    return UnsupportedCheckpoint(
         f"{folder} holds no checkpoint: expected config.json with *.safetensors, params.json with "
         "consolidated.*.pth, or one .gguf file"
     )

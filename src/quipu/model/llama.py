@@ -7,6 +7,7 @@ key and value products are one matrix, and so are gate and up: fewer, larger pro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -116,10 +117,12 @@ class Llama(nn.Module):
         self.inverse_frequencies = torch.from_numpy(config.rope.inverse_frequencies()).to(device)
         self.embedding = nn.Parameter(load("model.embed_tokens"), requires_grad=False)
         self.layers = nn.ModuleList()
-        for index in range(config.layers):
-            self.layers.append(DecoderLayer(config, index, load))
-            if progress is not None:
-                progress(index + 1, config.layers, "loading layers")
+        # Dequantising is numpy, one core each; two layers at a time keep memory low and the disk busy.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            for layer in pool.map(lambda index: DecoderLayer(config, index, load), range(config.layers)):
+                self.layers.append(layer)
+                if progress is not None:
+                    progress(len(self.layers), config.layers, "loading layers")
         self.norm = RMSNorm(load("model.norm"), config.norm_epsilon)
         self.head = Linear(load("lm_head") if "lm_head" in load else self.embedding.data)
 

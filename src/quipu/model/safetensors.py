@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from quipu.model.weights import Tensor, is_harmless
 
 _KIND_OF_DTYPE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[^/\\\0]+\.safetensors")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -78,6 +80,8 @@ def _weight_map(path: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise DamagedCheckpoint(f"{path}: weight_map is missing or empty; download the file again")
     for name, file in weight_map.items():
-        if not isinstance(file, str) or Path(file).name != file or "\\" in file or "\0" in file:
-            raise DamagedCheckpoint(f"{path}: {name} is said to be in {file!r:.80}, which is not a file of its folder")
+        if not isinstance(file, str) or not _SHARD.fullmatch(file):
+            raise DamagedCheckpoint(
+                f"{path}: {name} is said to be in {file!r:.80}, which is not a .safetensors file of its folder"
+            )
     return weight_map

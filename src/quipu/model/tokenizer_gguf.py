@@ -54,6 +54,8 @@ def read_gguf(metadata: Mapping[str, Any]) -> Vocabulary:
     model = metadata.get("tokenizer.ggml.model")
     if model is None:
         raise DamagedCheckpoint("this GGUF carries no tokenizer (no tokenizer.ggml.model); convert the model again")
+    if not isinstance(model, str):
+        raise DamagedCheckpoint(f"tokenizer.ggml.model is {model!r:.80}, not a string; convert the model again")
     if model == "gpt2":
         return _byte_level(metadata)
     if model == "llama":
@@ -64,8 +66,8 @@ def read_gguf(metadata: Mapping[str, Any]) -> Vocabulary:
 def _byte_level(metadata: Mapping[str, Any]) -> Vocabulary:
     tokens, added = _tokens(metadata)
     pre = metadata.get("tokenizer.ggml.pre", "default")
-    if pre not in _PRE_TOKENIZERS:
-        raise UnsupportedCheckpoint(f"tokenizer.ggml.pre is {pre!r}; quipu knows {', '.join(_PRE_TOKENIZERS)}")
+    if not isinstance(pre, str) or pre not in _PRE_TOKENIZERS:
+        raise UnsupportedCheckpoint(f"tokenizer.ggml.pre is {pre!r:.80}; quipu knows {', '.join(_PRE_TOKENIZERS)}")
     pre_tokenizer, ignore_merges, add_bos = _PRE_TOKENIZERS[pre]
     merges = []
     for text in _texts(metadata, "merges"):
@@ -209,6 +211,6 @@ def _token_id(metadata: Mapping[str, Any], name: str, size: int) -> int | None:
 
 def _flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
     value = metadata.get(f"tokenizer.ggml.{name}", default)
-    if value not in (True, False):
+    if not isinstance(value, bool):
         raise DamagedCheckpoint(f"tokenizer.ggml.{name} is {value!r:.40}, not true or false; convert the model again")
-    return bool(value)
+    return value

@@ -59,7 +59,11 @@ def cached_snapshot(repository: str, *, pull: str | None = None) -> Path:
 
     try:
         return Path(snapshot_download(repository, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        # Chosen files of a repository, as `quipu pull` takes them, count as incomplete there, and are enough here:
+        # opening the checkpoint checks that every weight has come.
+        if snapshot := getattr(error, "snapshot_path", None):
+            return Path(snapshot)
         raise ModelNotFound(
             f"{repository} is neither a path nor in the local Hugging Face cache; get it with: "
             f"quipu pull {pull or repository}",

@@ -1,0 +1,82 @@
+"""One answer as it arrives: its text, its counts, and how fast it came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from quipu.types import Chunk, FinishReason, Usage
+
+
+class Answer:
+    """Listens to the chunks of one answer. Times are in seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._pieces: list[str] = []
+        self.tokens = 0
+        self.first: float | None = None
+        self.last = 0.0
+        self.finish_reason: FinishReason = "abort"
+        self.usage: Usage | None = None
+
+    def watch(self, chunks: Iterator[Chunk]) -> Iterator[str]:
+        """The texts of ``chunks``, while remembering what they say."""
+        for chunk in chunks:
+            self.last = time.perf_counter() - self._start
+            if self.first is None:
+                self.first = self.last
+            self._pieces.append(chunk.text)
+            self.tokens += len(chunk.token_ids)
+            self.finish_reason = chunk.finish_reason or self.finish_reason
+            if chunk.usage is not None:
+                self.usage, self.tokens = chunk.usage, chunk.usage.completion_tokens
+            yield chunk.text
+
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return "".join(self._pieces)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed after the first token, which waits for the prompt; None when there was only one."""
+        seconds = self.last - (self.first or 0.0)
+        return (self.tokens - 1) / seconds if self.tokens > 1 and seconds > 0 else None
+
+    def summary(self, context_length: int) -> str:
+        """One line for people."""
+        parts = [f"{self.tokens} tokens"]
+        if self.tokens_per_second is not None:
+            parts.append(f"{self.tokens_per_second:.1f} tokens/s")
+        if self.first is not None:
+            parts.append(f"first after {self.first:.2f} s")
+        if self.usage is not None:
+            used = self.usage.prompt_tokens + self.usage.completion_tokens
+            parts.append(f"{self.usage.cached_tokens} of {self.usage.prompt_tokens} prompt tokens cached")
+            parts.append(f"context {used} of {context_length}")
+        if self.finish_reason == "length":
+            parts.append("cut off: no more tokens allowed")
+        elif self.finish_reason == "abort":
+            parts.append("stopped")
+        return " · ".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; ``usage`` as the OpenAI API has it."""
+        usage = self.usage or Usage(completion_tokens=self.tokens)
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+                "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+            },
+            "timings": {
+                "first_token_seconds": self.first,
+                "seconds": self.last,
+                "tokens_per_second": self.tokens_per_second,
+            },
+        }

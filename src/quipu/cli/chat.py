@@ -1,0 +1,113 @@
+"""``quipu chat``: talk to a model, or ask it one thing from a script."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from quipu.cli import options
+from quipu.cli.answer import Answer
+from quipu.cli.conversation import Conversation
+from quipu.cli.terminal import faint, piped_text, print_json, printable, progress
+from quipu.errors import InvalidRequest
+from quipu.types import Prompt
+
+if TYPE_CHECKING:
+    from quipu.engine.local import LocalModel
+
+SUMMARY = "talk to a model"
+USAGE = "quipu chat [MODEL] [OPTIONS]"
+DESCRIPTION = """\
+Talk to a model at the terminal: answers stream, Ctrl-C stops one, /help lists
+the commands. With -p, or when text is piped in, ask one thing and print only
+the answer. With both, the piped text follows the prompt after a blank line."""
+EXAMPLES = """\
+examples:
+  quipu chat
+  quipu chat ./model.gguf --system "Answer in one sentence." --temperature 0
+  quipu chat -p "What is the capital of France?" --temperature 0
+  quipu chat -p "Summarize this:" < report.txt
+  quipu chat -p "Once upon a time" --raw --max-tokens 50
+  quipu chat -p "Name a colour." --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``run`` reads."""
+    parser.add_argument(
+        "model", nargs="?", default=options.DEFAULT_MODEL, metavar="MODEL", help=f"{options.MODEL_HELP} (%(default)s)"
+    )
+    parser.add_argument("-p", "--prompt", metavar="TEXT", help="ask this, print the answer, leave")
+    parser.add_argument("--system", metavar="TEXT", help="tell the model how to behave")
+    parser.add_argument("--raw", action="store_true", help="continue the text as it is, without a chat template")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: text, usage, timings")
+    options.add_sampling(parser)
+    options.add_loading(parser)
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Chat until the user leaves, or answer one prompt. Raises QuipuError."""
+    if arguments.raw and arguments.system is not None:
+        arguments.usage_error("--system is part of a chat; --raw has none")
+    sampling = options.sampling(arguments)
+    prompt = _prompt(arguments.prompt, piped_text(), raw=arguments.raw)
+    if prompt is None and (arguments.raw or arguments.json):
+        arguments.usage_error("--raw and --json need -p TEXT or piped text")
+    with _load(arguments) as model:
+        conversation = Conversation(arguments.system, sampling)
+        if prompt is None:
+            _interact(model, conversation)
+        else:
+            _answer(model, prompt if arguments.raw else conversation.messages(prompt), sampling, arguments.json)
+
+
+def _prompt(given: str | None, piped: str | None, *, raw: bool) -> str | None:
+    """The text to answer, None to ask a person. Raises InvalidRequest when there is nothing in it."""
+    if given is None and piped is None:
+        return None
+    if piped is not None and not raw:
+        piped = piped.rstrip("\r\n")  # the last line's end is the file's, not the question's
+    text = "\n\n".join(part for part in (given, piped) if part)
+    if not text.strip():
+        raise InvalidRequest("there is nothing to answer: the prompt is empty; give -p TEXT or pipe text in")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"the prompt is not UTF-8 text ({error.reason} at {error.start})") from None
+    return text
+
+
+def _load(arguments: argparse.Namespace) -> LocalModel:
+    import quipu
+
+    with progress(arguments.model) as show:
+        return quipu.load(arguments.model, concurrency=1, progress=show, **options.loading(arguments))
+
+
+def _interact(model: LocalModel, conversation: Conversation) -> None:
+    from quipu.cli.interactive import Interactive
+    from quipu.cli.line_input import LineInput, history_file
+
+    lines = LineInput(history_file())
+    try:
+        Interactive(model, conversation, lines).run()
+    finally:
+        lines.close()
+
+
+def _answer(model: LocalModel, prompt: Prompt, sampling: dict[str, Any], as_json: bool) -> None:
+    """Print one answer, as it comes or as JSON."""
+    answer = Answer()
+    show = printable if sys.stdout.isatty() else str
+    with model.stream(prompt, **sampling) as stream:
+        for text in answer.watch(stream):
+            if not as_json:
+                print(show(text), end="", flush=True)
+    if as_json:
+        print_json({"model": model.facts.name, **answer.as_dict()})
+        return
+    if not answer.text.endswith("\n"):
+        print()
+    if sys.stderr.isatty():
+        print(faint(answer.summary(model.context_length), sys.stderr), file=sys.stderr)

@@ -1,0 +1,224 @@
+"""``quipu inspect``: what a checkpoint's own files say of it, and the memory it would take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from quipu.cli import options
+from quipu.cli.terminal import bytes_text, print_json, print_table, printable, progress
+
+if TYPE_CHECKING:
+    from quipu.model.checkpoint import Checkpoint
+
+SUMMARY = "read what a model is from its files"
+USAGE = "quipu inspect MODEL [OPTIONS]"
+DESCRIPTION = """\
+Read what a model is from its own files, never from its name: its shape, how
+its weights are stored, its licence and hash, and the memory it would take."""
+EXAMPLES = f"""\
+examples:
+  quipu inspect {options.DEFAULT_MODEL}
+  quipu inspect ./model.gguf --context 4096 --concurrency 8
+  quipu inspect ./folder --no-hash --json
+  quipu inspect ./model.gguf --no-hash --tensors"""
+
+USUAL_CONTEXT = 8192
+"""Planned for when --context is not given, if the model has as much."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``run`` reads."""
+    parser.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
+    parser.add_argument(
+        "--context", type=options.positive, metavar="TOKENS", help=f"plan for it (the model's, at most {USUAL_CONTEXT})"
+    )
+    parser.add_argument(
+        "--concurrency", type=options.positive, default=1, metavar="N", help="plan for N conversations at once (1)"
+    )
+    parser.add_argument("--dtype", choices=options.DTYPES, default="auto", help="plan for this arithmetic (auto)")
+    parser.add_argument("--no-hash", action="store_true", help="leave out the SHA-256, which reads the whole file")
+    parser.add_argument("--tensors", action="store_true", help="list every tensor")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what is known. Raises ModelNotFound, CheckpointError and its kinds, InvalidRequest."""
+    from quipu.model.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(arguments.model)
+    # Planned before hashing, so that a wrong option is refused at once.
+    memory = _memory(checkpoint, arguments.dtype, arguments.context, arguments.concurrency)
+    report = _report(checkpoint) | {"memory": memory}
+    if not arguments.no_hash:
+        with progress("hashing") as show:
+            report["sha256"] = checkpoint.file_hash(lambda done, total: show(done, total, ""))
+    if arguments.tensors:
+        report["tensors"] = [
+            {"name": each.name, "shape": list(each.shape), "type": each.kind, "bytes": each.nbytes}
+            for each in checkpoint.tensors.values()
+        ]
+    if arguments.json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+def _report(checkpoint: Checkpoint) -> dict[str, Any]:
+    config, rope = checkpoint.config, checkpoint.config.rope
+    scaling = rope.scaling
+    return {
+        "name": checkpoint.name,
+        "path": str(checkpoint.path),
+        "format": checkpoint.format,
+        "file_bytes": sum(path.stat().st_size for path in checkpoint.files),
+        "architecture": config.architecture,
+        "parameters": checkpoint.parameters,
+        "layers": config.layers,
+        "heads": config.heads,
+        "kv_heads": config.kv_heads,
+        "head_size": config.head_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "vocabulary": config.vocabulary,
+        "context_length": config.context_length,
+        "rope_theta": rope.theta,
+        "rope_scaling": None
+        if scaling is None
+        else {"kind": scaling.kind, "factor": scaling.factor}
+        | (
+            {
+                "low_frequency_factor": scaling.low_frequency_factor,
+                "high_frequency_factor": scaling.high_frequency_factor,
+                "original_context_length": scaling.original_context_length,
+            }
+            if scaling.kind == "llama3"
+            else {}
+        ),
+        "rope_divisors": None if rope.divisors is None else [min(rope.divisors), max(rope.divisors)],
+        "tied_embeddings": config.tied_embeddings,
+        "quantization": _quantization(checkpoint),
+        "tokenizer": _tokenizer(checkpoint),
+        "chat_template": checkpoint.chat_template is not None,
+        "license": checkpoint.license,
+    }
+
+
+def _quantization(checkpoint: Checkpoint) -> dict[str, dict[str, float]]:
+    """Per storage type: tensors, weights, bytes, and bits per weight with the scales of its blocks."""
+    result: dict[str, dict[str, float]] = {}
+    for tensor in checkpoint.tensors.values():
+        entry = result.setdefault(tensor.kind, {"tensors": 0, "weights": 0, "bytes": 0})
+        entry["tensors"] += 1
+        entry["weights"] += math.prod(tensor.shape)
+        entry["bytes"] += tensor.nbytes
+    for entry in result.values():
+        entry["bits_per_weight"] = entry["bytes"] * 8 / entry["weights"]
+    return dict(sorted(result.items(), key=lambda item: -item[1]["bytes"]))
+
+
+def _tokenizer(checkpoint: Checkpoint) -> str | None:
+    match checkpoint.tokenizer_source:
+        case ("gguf", metadata):
+            kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
+            return f"GGUF, {kind}" + (f", split as {split}" if split else "")
+        case (_, path):
+            return str(path.name)
+    return None
+
+
+def _memory(checkpoint: Checkpoint, dtype: str, context: int | None, concurrency: int) -> dict[str, Any]:
+    """What quipu.load would take: weights and keys and values in one dtype. Raises InvalidRequest."""
+    from quipu.engine.memory import available_memory
+    from quipu.engine.runner import BLOCK_SIZE
+    from quipu.errors import InvalidRequest
+    from quipu.model.checkpoint import memory_plan
+
+    own = checkpoint.config.context_length
+    if context is not None and context > own:
+        raise InvalidRequest(f"context {context} is more than the {own} tokens of this model", param="context")
+    context = context or min(own, USUAL_CONTEXT)
+    dtype = checkpoint.run_dtype(dtype)
+    plan = memory_plan(checkpoint.config, dtype, context, concurrency, block_size=BLOCK_SIZE)
+    free = available_memory()
+    return {
+        "dtype": dtype,
+        "context": context,
+        "concurrency": concurrency,
+        "weights_bytes": plan.weights_bytes,
+        "kv_bytes": plan.kv_bytes,
+        "kv_bytes_per_token": plan.kv_bytes_per_token,
+        "total_bytes": plan.total_bytes,
+        "free_bytes": free,
+        "fits": plan.total_bytes <= free,
+    }
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    plan = report["memory"]
+    facts = {
+        "model": report["name"],
+        "path": report["path"],
+        "format": f"{report['format']}, {bytes_text(report['file_bytes'])}",
+        "sha256": report.get("sha256"),
+        "licence": report["license"] or "not said",
+        "architecture": report["architecture"],
+        "parameters": f"{report['parameters']:,}",
+        "layers": report["layers"],
+        "heads": f"{report['heads']}, sharing {report['kv_heads']} KV heads, of size {report['head_size']}",
+        "hidden size": report["hidden_size"],
+        "feed-forward size": report["intermediate_size"],
+        "vocabulary": report["vocabulary"],
+        "context": f"{report['context_length']} tokens",
+        "rope": _rope(report),
+        "output": "the embedding, tied" if report["tied_embeddings"] else "a matrix of its own",
+        "tokenizer": report["tokenizer"] or "none: reads token ids only",
+        "chat template": "its own" if report["chat_template"] else "none",
+    }
+    for name, value in facts.items():
+        if value is not None:
+            print(f"{name:<18} {printable(str(value))}")
+    print("\nweights as stored")
+    rows = [
+        (
+            kind,
+            f"{each['tensors']} tensor{'s' * (each['tensors'] != 1)}",
+            bytes_text(each["bytes"]),
+            f"{each['bits_per_weight']:.2f} bits per weight",
+        )
+        for kind, each in report["quantization"].items()
+    ]
+    print_table(rows)
+    print(f"\nmemory to run {plan['concurrency']} x {plan['context']} tokens in {plan['dtype']}")
+    print_table(
+        [
+            ("weights", bytes_text(plan["weights_bytes"]), ""),
+            ("keys and values", bytes_text(plan["kv_bytes"]), f"{bytes_text(plan['kv_bytes_per_token'])} per token"),
+            ("total", bytes_text(plan["total_bytes"]), _verdict(plan)),
+        ]
+    )
+    if "tensors" in report:
+        print("\ntensors")
+        print_table(
+            [(each["name"], "x".join(map(str, each["shape"])), each["type"], bytes_text(each["bytes"]))
+             for each in report["tensors"]]
+        )  # fmt: skip
+
+
+def _rope(report: Mapping[str, Any]) -> str:
+    text = f"theta {report['rope_theta']:g}"
+    scaling, divisors = report["rope_scaling"], report["rope_divisors"]
+    if scaling is not None:
+        text += f", {scaling['kind']} scaling by {scaling['factor']:g}"
+        if scaling["kind"] == "llama3":
+            text += f" beyond {scaling['original_context_length']} tokens"
+    if divisors is not None:
+        text += f", frequencies divided by {divisors[0]:g} to {divisors[1]:g} (a table in the file)"
+    return text if scaling or divisors else f"{text}, not scaled"
+
+
+def _verdict(plan: Mapping[str, Any]) -> str:
+    free = bytes_text(plan["free_bytes"])
+    return f"fits: {free} are free here" if plan["fits"] else f"does not fit: only {free} are free here"

@@ -1,0 +1,29 @@
+"""``quipu`` with a fake model: it says what it was told, at length when asked for something long."""
+
+import os
+import sys
+
+import quipu
+from quipu.cli import main
+from quipu.engine.fake import fake_model
+from quipu.engine.local import LocalModel
+
+
+def _answer(asked: str) -> str:
+    if asked.startswith("long"):
+        return "word " * 2000
+    if asked.startswith("escape"):
+        return "\x1b[2Jgone\x07"
+    return f"You said: {asked}"
+
+
+def _load(model: str, *, name: str | None = None, progress: object = None, **options: object) -> LocalModel:
+    assert callable(progress)
+    progress(1, 2, "weights")
+    seconds = float(os.environ.get("FAKE_SECONDS", "0"))
+    return fake_model(_answer, name=name or model, context_length=12000, concurrency=1, seconds=seconds)
+
+
+if __name__ == "__main__":
+    quipu.load = _load  # type: ignore[assignment]
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""``quipu serve``: from the command to an answer over HTTP, and a clean end."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import quipu
+from quipu.cli import main
+from quipu.engine.fake import fake_model
+
+FAKE = Path(__file__).parent / "fake_command.py"
+
+
+def test_it_serves_until_interrupted(environment):
+    server = subprocess.Popen(
+        [sys.executable, str(FAKE), "serve", "one", "two", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url, line
+        with urllib.request.urlopen(f"{url[0]}/v1/models") as answer:
+            assert [each["id"] for each in json.load(answer)["data"]] == ["one", "two"]
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=30)
+        assert server.returncode == 0
+        assert errors.splitlines() == ["loaded one from ", "loaded two from "]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_options_reach_the_models_and_the_server(loads, monkeypatch):
+    served = {}
+    monkeypatch.setattr("quipu.serve.server.run", lambda app, host, port, announce: served.update(host=host, port=port))
+    words = ["serve", "a.gguf", "--name", "x", "--host", "0.0.0.0", "--port", "9", "--concurrency", "3", "--queue", "0"]
+    assert main([*words, "--context", "64"]) == 0
+    [(model, options)] = loads
+    assert callable(options.pop("progress"))
+    assert model == "a.gguf"
+    assert options == {
+        "name": "x", "concurrency": 3, "queue": 0, "context": 64, "dtype": "auto", "device": "auto",
+    }  # fmt: skip
+    assert served == {"host": "0.0.0.0", "port": 9}
+
+
+def test_the_demonstration_model_is_served_unless_another_is_named(loads, monkeypatch):
+    monkeypatch.setattr("quipu.serve.server.run", lambda app, host, port, announce: None)
+    assert main(["serve"]) == 0
+    assert [model for model, _ in loads] == ["smollm2-135m-instruct"]
+
+
+def test_two_models_of_one_name_are_refused_and_closed(monkeypatch, capsys):
+    models = [fake_model(name="same"), fake_model(name="same")]
+    waiting = iter(models)
+    monkeypatch.setattr(quipu, "load", lambda model, **options: next(waiting), raising=False)
+    assert main(["serve", "a/x.gguf", "b/x.gguf"]) == 1
+    assert "two models are called same" in capsys.readouterr().err
+    for model in models:
+        with pytest.raises(quipu.QuipuError, match="closed"):
+            model.chat("hello")

@@ -1,0 +1,170 @@
+"""The Python API over the fake: prompts of each kind, options by name, streams that can be left, errors at once."""
+
+import gc
+import time
+
+import pytest
+
+import quipu
+from quipu.engine.fake import fake_model
+from quipu.errors import InvalidRequest, MissingTemplate, UnsupportedCheckpoint
+from quipu.types import Message, Sampling
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def model():
+    with fake_model() as model:
+        yield model
+
+
+def test_chat_returns_a_string_that_knows_the_rest(model):
+    answer = model.chat(HELLO)
+    assert answer == "You said: hello"
+    assert answer.text == "You said: hello"
+    assert type(answer.text) is str
+    assert answer.finish_reason == "stop"
+    assert answer.usage.prompt_tokens == model.count(HELLO)
+    assert answer.usage.completion_tokens == len("You said: hello") + 1
+    assert bytes(answer.choices[0].token_ids) == b"You said: hello"
+
+
+def test_a_string_is_a_question_to_chat_and_a_text_to_generate(model):
+    assert model.chat("hello") == "You said: hello"
+    assert model.chat([Message("user", "hello")]) == "You said: hello"
+    assert model.generate("<|start|>user\nhello<|end|>", max_tokens=3).usage.prompt_tokens == 26, "text stays text"
+    ids = model.prompt_ids(HELLO)
+    assert model.generate(ids) == "You said: hello"
+
+
+def test_several_answers(model):
+    answer = model.chat(HELLO, n=3)
+    assert [choice.text for choice in answer.choices] == ["You said: hello"] * 3
+    assert answer.usage.completion_tokens == 3 * 16
+
+
+def test_stop_strings_end_the_answer_before_them(model):
+    answer = model.chat(HELLO, stop=["said: h"])
+    assert answer == "You "
+    assert answer.finish_reason == "stop"
+    assert model.chat(HELLO, stop="nowhere") == "You said: hello"
+
+
+def test_logprobs_come_with_text_and_bytes(model):
+    answer = model.chat(HELLO, logprobs=2, temperature=0)
+    scored = answer.choices[0].logprobs
+    assert [entry.bytes for entry in scored] == [bytes([byte]) for byte in b"You said: hello"]
+    assert all(entry.logprob <= 0 and len(entry.top) == 2 for entry in scored)
+    assert scored[0].top[0].text == "Y"
+
+
+def test_prompt_logprobs(model):
+    answer = model.generate("abc", max_tokens=0, prompt_logprobs=1)
+    assert [entry.text for entry in answer.prompt_logprobs] == ["a", "b", "c"]
+    assert answer.prompt_logprobs[0].logprob is None
+    assert answer == ""
+
+
+def test_a_stream_can_be_left(model):
+    with model.stream(HELLO, max_tokens=500, ignore_eos=True) as stream:
+        next(stream)
+    assert list(stream) == []
+    idle(model)
+
+
+def test_a_forgotten_stream_is_aborted(model):
+    stream = model.stream(HELLO, ignore_eos=True)
+    next(stream)
+    del stream
+    gc.collect()
+    idle(model)
+
+
+def idle(model):
+    deadline = time.monotonic() + 5
+    while model.engine.stats().running:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda m: m.chat(HELLO, temprature=1), "unknown sampling option 'temprature'; did you mean temperature"),
+        (lambda m: m.stream(HELLO, wobble=1), "unknown sampling option 'wobble'; known: max_tokens"),
+        (lambda m: m.stream(HELLO, Sampling(), wobble=1), "unknown sampling option 'wobble'"),
+        (lambda m: m.chat(HELLO, max_tokens=-1), "max_tokens must be at least 0, got -1"),
+        (lambda m: m.chat(HELLO, temperature="hot"), "temperature must be a number, got 'hot'"),
+        (lambda m: m.chat(HELLO, temperature=float("nan")), "temperature must be a number"),
+        (lambda m: m.chat(HELLO, top_p=0), "top_p must be above 0 and at most 1, got 0"),
+        (lambda m: m.chat(HELLO, n=True), "n must be an integer, got True"),
+        (lambda m: m.chat(HELLO, ignore_eos=1), "ignore_eos must be true or false"),
+        (lambda m: m.chat(HELLO, min_tokens=5, max_tokens=4), "min_tokens 5 is more than max_tokens 4"),
+        (lambda m: m.chat(HELLO, stop=[""]), r"stop must be a non-empty string or a list of them, got \[''\]"),
+        (lambda m: m.chat(HELLO, stop=5), "stop must be a non-empty string or a list of them, got 5"),
+        (lambda m: m.chat(HELLO, logit_bias=[1]), "logit_bias must map token ids to numbers"),
+        (lambda m: m.chat(HELLO, logit_bias={"a": 1}), "logit_bias must be an integer, got 'a'"),
+        (lambda m: m.chat([]), "not empty"),
+        (
+            lambda m: m.chat([{"role": "robot", "content": ""}]),
+            r"messages\[0\].role is 'robot'; it must be one of system",
+        ),
+        (lambda m: m.chat([{"role": "user"}]), r"messages\[0\].content is missing"),
+        (lambda m: m.chat([{"role": "user", "content": 5}]), r"messages\[0\].content must be a string"),
+        (lambda m: m.chat([{"role": "user", "content": [{"type": "image_url"}]}]), r"content\[0\] is not a text part"),
+        (lambda m: m.chat([{"role": "user", "content": "", "mood": 1}]), r"messages\[0\] has no field 'mood'"),
+        (lambda m: m.chat(["hello"]), r"messages\[0\] must be an object"),
+        (lambda m: m.chat([{"role": "assistant", "tool_calls": [{}]}]), "needs function.name"),
+        (
+            lambda m: m.chat([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]),
+            "arguments is not JSON",
+        ),
+        (
+            lambda m: m.chat([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[]"}}]}]),
+            "must be a JSON object",
+        ),
+        (lambda m: m.generate(""), "prompt is empty"),
+        (lambda m: m.logits([1]), "loaded without its network"),
+    ],
+)
+def test_mistakes_are_named_when_the_call_is_made(model, call, says):
+    with pytest.raises((InvalidRequest, UnsupportedCheckpoint), match=says):
+        call(model)
+
+
+def test_options_add_to_a_sampling(model):
+    assert model.chat(HELLO, Sampling(temperature=0), max_tokens=3) == "You"
+
+
+def test_defaults_of_the_checkpoint_apply_unless_overridden(model):
+    model.sampling_defaults["max_tokens"] = 3
+    try:
+        assert model.chat(HELLO) == "You"
+        assert model.chat(HELLO, max_tokens=None) == "You said: hello"
+    finally:
+        model.sampling_defaults.clear()
+
+
+def test_replayed_answers_of_the_openai_sdk_are_understood(model):
+    replay = {"role": "assistant", "content": "ok", "refusal": None, "annotations": None, "audio": None}
+    developer = {"role": "developer", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "kind"}]}
+    assert model.chat([developer, *HELLO, replay, {"role": "user", "content": "more"}]) == "You said: more"
+
+
+def test_a_model_without_text_files_reads_ids_only():
+    with fake_model() as whole:
+        bare = type(whole)(whole.engine, whole.facts, None, None)
+        chunks = list(bare.stream([72, 105], max_tokens=2))
+        assert [chunk.token_ids for chunk in chunks if chunk.token_ids] == [(257,)] or chunks[-1].finish_reason
+        with pytest.raises(UnsupportedCheckpoint, match="no tokenizer beside its weights"):
+            bare.generate("hello")
+        with pytest.raises(MissingTemplate, match="no chat template"):
+            bare.chat(HELLO)
+
+
+def test_names_of_the_package():
+    assert quipu.Message is Message
+    assert quipu.QuipuError.__name__ == "QuipuError"
+    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
+        _ = quipu.lod
