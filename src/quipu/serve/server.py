@@ -30,8 +30,8 @@ def run(
     """Serve ``app`` until SIGINT or SIGTERM; returns when everything is closed, its models too.
 
     ``announce`` is given the address and an example, once connections are accepted; by default they are printed.
-    ``port`` 0 takes a free one.
-    Open streams get ``grace_seconds`` to complete, and then an error event. Raises CannotListen.
+    ``port`` 0 takes a free one. Open streams get ``grace_seconds`` to complete, and then an error event. Raises
+    CannotListen.
     """
     service: Service = app.state.service
     try:
