@@ -1,9 +1,11 @@
-"""One server for all tests that do not need their own."""
+"""One server for the tests that do not need their own."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from running import Running, serving
+from running_server import Running, serving
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from running import Running, serving, until
+from running_server import Running, serving, until
 
 from quipu.engine.fake import fake_model
 from quipu.serve.app import STATIC
@@ -145,3 +145,6 @@ def test_openapi_describes_the_requests(server: Running) -> None:
     assert fields["required"] == ["model", "messages"]
     prompt = document["components"]["schemas"]["CompletionRequest"]["properties"]["prompt"]
     assert len(prompt["anyOf"]) == 4
+    answers = document["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert answers.keys() == {"200", "4XX"}  # not the framework's 422, which is never sent
+    assert answers["200"]["content"].keys() == {"application/json", "text/event-stream"}

@@ -8,7 +8,7 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running import Running, serving, until
+from running_server import Running, serving, until
 
 from quipu.engine.fake import fake_model
 from quipu.engine.runner import Span
@@ -349,6 +349,7 @@ def test_an_unexpected_error_is_a_500_without_its_details(
     monkeypatch.setattr(server.model, "prompt_ids", broken)
     response = server.post(ROUTES[0], messages=HI)
     assert response.status_code == 500
+    assert response.headers["connection"] == "close"
     error = error_of(response)
     assert (error["type"], error["code"]) == ("server_error", "internal_error")
     assert "secret" not in error["message"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from running import Running, serving, until
+from running_server import Running, serving, until
 
 from quipu.engine.fake import fake_model
 

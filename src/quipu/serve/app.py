@@ -20,6 +20,7 @@ from quipu.serve.body_limit import LimitBody
 from quipu.serve.metrics import CountRequests
 from quipu.serve.openai import chat, completions, models, tokenize
 from quipu.serve.openai.errors import add_error_handlers
+from quipu.serve.openai.schemas import ErrorAnswer
 from quipu.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
@@ -49,6 +50,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses={"4XX": {"model": ErrorAnswer, "description": "The request was refused; the message says why."}},
     )
     app.state.service = service
     add_error_handlers(app)

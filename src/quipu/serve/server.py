@@ -24,18 +24,19 @@ def run(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] | None = None,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
     """Serve ``app`` until SIGINT or SIGTERM; returns when everything is closed, its models too.
 
-    ``announce`` is given the address and an example, once connections are accepted. ``port`` 0 takes a free one.
-    Open streams get ``grace_seconds`` to complete, and then an error event. Raises CannotListen.
+    ``announce`` is given the address and an example, once connections are accepted; by default they are printed.
+    ``port`` 0 takes a free one. Open streams get ``grace_seconds`` to complete, and then an error event. Raises
+    CannotListen.
     """
     service: Service = app.state.service
     try:
         with listen(host, port) as listener:
-            Server(app, service, announce, grace_seconds).run([listener])
+            Server(app, service, announce or _print, grace_seconds).run([listener])
     finally:
         service.close()
 
@@ -118,3 +119,7 @@ def greeting(url: str, model: str) -> str:
         f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
         f"    -d {shlex.quote(json.dumps(question))}\n"
     )
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # at once, also where it goes to a file

@@ -21,6 +21,9 @@ from quipu.serve.openai.sse import EventStream, Streamed, encode
 from quipu.serve.service import Service
 from quipu.types import Completion, Prompt, Usage
 
+CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
+"""For the documentation: an answer comes whole or as a stream."""
+
 
 class Envelope:
     """The fields around the choices, the same on every chunk of one answer. Counts the tokens, too."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quipu.engine.local import LocalModel
-from quipu.serve.openai.answer import Envelope, begin, finite, respond
+from quipu.serve.openai.answer import CONTENT, Envelope, begin, finite, respond
 from quipu.serve.openai.schemas import ChatCompletionRequest
 from quipu.serve.service import Service
 from quipu.types import Chunk, Completion, TokenLogprob
@@ -20,7 +20,7 @@ def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/chat/completions", summary="Answer a conversation", response_class=Response)
+    @router.post("/v1/chat/completions", summary="Answer a conversation", responses=CONTENT)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         generation = await begin(service, request, body, [body.messages])
         return await respond(service, request, body, generation, ChatAnswer(body, generation.model))

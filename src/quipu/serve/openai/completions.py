@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from quipu.serve.openai.answer import Envelope, begin, respond
+from quipu.serve.openai.answer import CONTENT, Envelope, begin, respond
 from quipu.serve.openai.generation import Generation
 from quipu.serve.openai.schemas import CompletionRequest
 from quipu.serve.openai.text_logprobs import TextLogprobs
@@ -21,7 +21,7 @@ def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/completions", summary="Continue texts or token ids", response_class=Response)
+    @router.post("/v1/completions", summary="Continue texts or token ids", responses=CONTENT)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         generation = await begin(service, request, body, body.prompt)
         return await respond(service, request, body, generation, CompletionAnswer(body, generation))

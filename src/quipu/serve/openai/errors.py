@@ -75,7 +75,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """A bug. The server logs the traceback; the client hears no more than what kind of error it was."""
-    return _response(500, error_body(f"internal error: {type(error).__name__}", "server_error", code="internal_error"))
+    body = error_body(f"internal error: {type(error).__name__}", "server_error", code="internal_error")
+    return _response(500, body, {"connection": "close"})  # uvicorn will hang up; the client must not reuse it
 
 
 def _describe(fault: Mapping[str, Any], request: Request) -> tuple[str, str | None]:

@@ -103,6 +103,21 @@ class Schema(BaseModel):
         return {name: given for name, given in value.items() if name in known}
 
 
+class ErrorObject(BaseModel):
+    """What went wrong: ``param`` is the path of the field at fault, ``code`` a name for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorObject
+
+
 class StreamOptions(Schema):
     """What a stream carries beside the answer."""
 
@@ -149,6 +164,7 @@ class SamplingFields(Schema):
     parallel_tool_calls: bool | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     prompt_cache_retention: str | None = None
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from running import Running
+from running_server import Running
 
 
 def complete(server: Running, **options: Any) -> Any:

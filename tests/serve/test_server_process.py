@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import serving, until
+from running_server import serving, until
 
 import quipu
 from quipu.engine.fake import fake_model
@@ -27,7 +27,7 @@ from quipu.serve.app import create_app
 from quipu.serve.server import run
 
 model = fake_model(seconds=0.01, context_length=4096)
-run(create_app({"it's": model}), port=0, announce=lambda text: print(text, flush=True), grace_seconds=0.5)
+run(create_app({"it's": model}), port=0, grace_seconds=0.5)
 print("closed" if model.engine._runner.closed else "open", flush=True)
 """
 

@@ -7,7 +7,7 @@ import math
 import httpx
 import openai
 import pytest
-from running import Running, serving
+from running_server import Running, serving
 
 from quipu.engine.fake import fake_model
 
@@ -199,6 +199,8 @@ def test_fields_without_effect_are_accepted(server: Running) -> None:
         parallel_tool_calls=True,
         safety_identifier="s",
         prompt_cache_key="k",
+        prompt_cache_options={},
+        prompt_cache_retention="24h",
         response_format={"type": "text"},
         modalities=["text"],
         tool_choice="none",
