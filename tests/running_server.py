@@ -16,7 +16,7 @@ from quipu.engine.engine import EngineStats
 from quipu.engine.fake import fake_model
 from quipu.engine.local import LocalModel
 from quipu.serve.app import create_app
-from quipu.serve.server import Server, address, listen
+from quipu.serve.server import Server, address, bind
 
 
 class Running:
@@ -61,7 +61,7 @@ def serving(
     models = models or {"fake": fake_model()}
     app = create_app(models, **options)
     ready = threading.Event()
-    with listen("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
         server = Server(app, app.state.service, lambda _: ready.set(), grace_seconds)
         server.config.http = http
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))

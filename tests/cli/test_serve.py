@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -43,8 +44,25 @@ def test_it_serves_until_interrupted(environment):
 
 def test_options_reach_the_models_and_the_server(loads, monkeypatch):
     served = {}
-    monkeypatch.setattr("quipu.serve.server.run", lambda app, host, port, announce: served.update(host=host, port=port))
-    words = ["serve", "a.gguf", "--name", "x", "--host", "0.0.0.0", "--port", "9", "--concurrency", "3", "--queue", "0"]
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        free = taken.getsockname()[1]
+    monkeypatch.setattr(
+        "quipu.serve.server.run", lambda app, listener, announce: served.update(at=listener.getsockname())
+    )
+    words = [
+        "serve",
+        "a.gguf",
+        "--name",
+        "x",
+        "--host",
+        "127.0.0.2",
+        "--port",
+        str(free),
+        "--concurrency",
+        "3",
+        "--queue",
+        "0",
+    ]
     assert main([*words, "--context", "64"]) == 0
     [(model, options)] = loads
     assert callable(options.pop("progress"))
@@ -52,12 +70,19 @@ def test_options_reach_the_models_and_the_server(loads, monkeypatch):
     assert options == {
         "name": "x", "concurrency": 3, "queue": 0, "context": 64, "dtype": "auto", "device": "auto",
     }  # fmt: skip
-    assert served == {"host": "0.0.0.0", "port": 9}
+    assert served == {"at": ("127.0.0.2", free)}
+
+
+def test_a_port_in_use_is_said_before_a_model_is_loaded(loads, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--port", str(taken.getsockname()[1])]) == 1
+    assert "choose another port with --port" in capsys.readouterr().err
+    assert loads == []
 
 
 def test_the_demonstration_model_is_served_unless_another_is_named(loads, monkeypatch):
-    monkeypatch.setattr("quipu.serve.server.run", lambda app, host, port, announce: None)
-    assert main(["serve"]) == 0
+    monkeypatch.setattr("quipu.serve.server.run", lambda app, listener, announce: None)
+    assert main(["serve", "--port", "0"]) == 0
     assert [model for model, _ in loads] == ["smollm2-135m-instruct"]
 
 
@@ -65,7 +90,7 @@ def test_two_models_of_one_name_are_refused_and_closed(monkeypatch, capsys):
     models = [fake_model(name="same"), fake_model(name="same")]
     waiting = iter(models)
     monkeypatch.setattr(quipu, "load", lambda model, **options: next(waiting), raising=False)
-    assert main(["serve", "a/x.gguf", "b/x.gguf"]) == 1
+    assert main(["serve", "a/x.gguf", "b/x.gguf", "--port", "0"]) == 1
     assert "two models are called same" in capsys.readouterr().err
     for model in models:
         with pytest.raises(quipu.QuipuError, match="closed"):

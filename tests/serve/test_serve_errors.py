@@ -14,7 +14,7 @@ from quipu.engine.fake import fake_model
 from quipu.engine.runner import Span
 from quipu.errors import CannotListen, InvalidRequest
 from quipu.serve.app import create_app
-from quipu.serve.server import listen
+from quipu.serve.server import bind
 
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
 HI = [{"role": "user", "content": "hi"}]
@@ -362,13 +362,13 @@ def test_no_model_to_serve() -> None:
 
 def test_an_address_that_cannot_be_had(server: Running) -> None:
     with pytest.raises(CannotListen, match="--port"):
-        listen("127.0.0.1", server.port)
+        bind("127.0.0.1", server.port)
     with pytest.raises(CannotListen, match="--port"):
-        listen("192.0.2.1", 0)  # reserved for documentation: nobody's
+        bind("192.0.2.1", 0)  # reserved for documentation: nobody's
     with pytest.raises(CannotListen, match="cannot listen on no such host"):
-        listen("no such host", 8000)
+        bind("no such host", 8000)
     with pytest.raises(CannotListen, match="between 0 and 65535"):
-        listen("127.0.0.1", 99999)
+        bind("127.0.0.1", 99999)
 
 
 NAMES = """

@@ -18,16 +18,16 @@ from running_server import serving, until
 import quipu
 from quipu.engine.fake import fake_model
 from quipu.errors import EngineStopped
-from quipu.serve.server import address, greeting, listen
+from quipu.serve.server import address, bind, greeting
 
 PROGRAM = """
 import sys
 from quipu.engine.fake import fake_model
 from quipu.serve.app import create_app
-from quipu.serve.server import run
+from quipu.serve.server import bind, run
 
 model = fake_model(seconds=0.01, context_length=4096)
-run(create_app({"it's": model}), port=0, grace_seconds=0.5)
+run(create_app({"it's": model}), bind("127.0.0.1", 0), grace_seconds=0.5)
 print("closed" if model.engine._runner.closed else "open", flush=True)
 """
 
@@ -84,7 +84,7 @@ def test_shutdown_closes_the_models() -> None:
 
 
 def test_the_greeting_is_about_an_address_that_can_be_reached() -> None:
-    with listen("0.0.0.0", 0) as listener:
+    with bind("0.0.0.0", 0) as listener:
         port = listener.getsockname()[1]
         assert address(listener) == f"http://127.0.0.1:{port}"
     assert "http://127.0.0.1:8000/v1/chat/completions" in greeting("http://127.0.0.1:8000", "m")

@@ -61,9 +61,11 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.usage_error("--name goes with one MODEL")
     import quipu
     from quipu.serve.app import create_app
+    from quipu.serve.server import bind
     from quipu.serve.server import run as run_server
 
     with ExitStack() as loaded:
+        listener = loaded.enter_context(bind(arguments.host, arguments.port))
         models: dict[str, LocalModel] = {}
         for model in arguments.models:
             with progress(model) as show:
@@ -82,4 +84,4 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"loaded {name} from {each.facts.file}", file=sys.stderr)
             models[name] = each
         # Flushed, so that the address is in a log file while the server runs.
-        run_server(create_app(models), arguments.host, arguments.port, announce=partial(print, flush=True))
+        run_server(create_app(models), listener, announce=partial(print, flush=True))

@@ -21,28 +21,28 @@ GRACE_SECONDS = 2.0
 
 def run(
     app: FastAPI,
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    listener: socket.socket,
     *,
     announce: Callable[[str], None] | None = None,
     grace_seconds: float = GRACE_SECONDS,
 ) -> None:
-    """Serve ``app`` until SIGINT or SIGTERM; returns when everything is closed, its models too.
+    """Serve ``app`` on ``listener`` until SIGINT or SIGTERM; returns when everything is closed, its models too.
 
     ``announce`` is given the address and an example, once connections are accepted; by default they are printed.
-    ``port`` 0 takes a free one. Open streams get ``grace_seconds`` to complete, and then an error event. Raises
-    CannotListen.
+    Open streams get ``grace_seconds`` to complete, and then an error event.
     """
     service: Service = app.state.service
     try:
-        with listen(host, port) as listener:
-            Server(app, service, announce or _print, grace_seconds).run([listener])
+        Server(app, service, announce or _print, grace_seconds).run([listener])
     finally:
         service.close()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; raises CannotListen with the remedy."""
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to ``host`` and ``port`` (0: a free one) that does not accept connections yet.
+
+    Done before models are loaded, so that a port in use is not found out a minute later. Raises CannotListen.
+    """
     if not 0 <= port <= 65535:  # the resolver takes it modulo 65536
         raise CannotListen(f"port {port} does not exist; give --port a number between 0 and 65535", param="port")
     try:
