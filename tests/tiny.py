@@ -16,7 +16,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from quipu.model.config import ModelConfig, Rope, RopeScaling
+from quipu.model.config import ModelConfig
+from quipu.model.frequencies import Rope, RopeScaling
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = ("safetensors", "sharded", "gguf", "pth", "pth-sharded")

@@ -17,7 +17,7 @@ from quipu.engine.load import _plan
 from quipu.engine.memory import available_memory
 from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
-from quipu.model.config import RopeScaling
+from quipu.model.frequencies import RopeScaling
 from quipu.model.lora import merged
 
 LIMIT = 1e-4

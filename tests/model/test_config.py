@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tiny import GOLDEN, huggingface_config, meta_params, tiny_config
 
 from quipu.errors import CheckpointError, DamagedCheckpoint, UnsupportedCheckpoint
-from quipu.model.config import ModelConfig, Rope, RopeScaling, from_gguf, from_huggingface, from_meta
+from quipu.model.config import ModelConfig, from_gguf, from_huggingface, from_meta
+from quipu.model.frequencies import Rope, RopeScaling
 from quipu.model.weights import parameter_count
 
 LLAMA_3 = RopeScaling("llama3", 32.0, 1.0, 4.0, 8192)

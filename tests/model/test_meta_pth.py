@@ -18,7 +18,7 @@ from tiny import tiny_config, tiny_tensors, write_meta
 
 from quipu.errors import CheckpointError, DamagedCheckpoint, QuipuError, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
-from quipu.model.config import Rope
+from quipu.model.frequencies import Rope
 from quipu.model.meta_pth import canonical_name, read_meta_pth
 
 

@@ -17,7 +17,7 @@ from tiny import GOLDEN, tiny_config, tiny_tensors, write_tiny
 
 from quipu.errors import CheckpointError, DamagedCheckpoint, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
-from quipu.model.config import Rope
+from quipu.model.frequencies import Rope
 from quipu.model.safetensors import read_safetensors, read_sharded
 
 

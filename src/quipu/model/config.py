@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
 from quipu.model.fields import Fields
+from quipu.model.frequencies import Rope, RopeScaling
 
 # Bounds far above every published Llama. They keep a nonsense file from making a loop or an allocation endless.
 MOST_VOCABULARY = 1 << 24
@@ -24,65 +23,6 @@ MOST_CONTEXT = 1 << 31
 LLAMA_4 = "Llama 4 is not supported yet"
 USE_LLAMA = "use a dense Llama-architecture checkpoint (Llama 3.x, SmolLM2 and the like)"
 UNQUANTISED = "use the unquantised checkpoint, or a GGUF file (Q4_0 to Q8_0, Q4_K to Q6_K)"
-
-
-@dataclass(frozen=True, slots=True)
-class RopeScaling:
-    """How rotary frequencies are stretched beyond the context of pretraining.
-
-    ``linear`` divides every frequency by ``factor``. ``llama3`` does so for wavelengths above
-    ``original_context_length / low_frequency_factor`` only, leaves those below ``original_context_length /
-    high_frequency_factor`` as they are, and blends between. ``linear`` ignores the last three fields.
-    """
-
-    kind: Literal["llama3", "linear"]
-    factor: float
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    original_context_length: int = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """Rotary position embedding over all of a head. ``divisors`` (head_size / 2 of them) come from a GGUF's
-    ``rope_freqs.weight``, which carries Llama 3 scaling as a table."""
-
-    theta: float
-    head_size: int
-    scaling: RopeScaling | None = None
-    divisors: tuple[float, ...] | None = None
-
-    def inverse_frequencies(self) -> NDArray[np.float32]:
-        """Radians per position, float32 [head_size / 2], as transformers computes them (modeling_rope_utils).
-
-        The power is taken in float64 and rounded once: that equals torch's float32 power bit for bit, numpy's not.
-        """
-        exponents = np.arange(0, self.head_size, 2, dtype=np.float32) / np.float32(self.head_size)
-        powers: NDArray[np.float32] = np.power(np.float64(self.theta), exponents.astype(np.float64)).astype(np.float32)
-        inverse: NDArray[np.float32] = np.float32(1) / powers
-        if self.divisors is not None:
-            inverse = np.divide(inverse, self.divisors, dtype=np.float32)
-        if self.scaling is None:
-            return inverse
-        if self.scaling.kind == "linear":
-            return inverse / np.float32(self.scaling.factor)
-        return _llama3_scaled(inverse, self.scaling)
-
-
-def _llama3_scaled(inverse: NDArray[np.float32], scaling: RopeScaling) -> NDArray[np.float32]:
-    """Llama 3.1's frequency scaling, in float32 throughout as transformers' _compute_llama3_parameters has it."""
-    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    wavelength = np.float32(2 * math.pi) / inverse
-    slow = wavelength > np.float32(scaling.original_context_length / low)
-    fast = wavelength < np.float32(scaling.original_context_length / high)
-    stretched = inverse / np.float32(scaling.factor)
-    result = np.where(slow, stretched, inverse)
-    if high == low:  # the band between is empty, and blending over it would divide zero by zero
-        return result
-    original = np.float32(scaling.original_context_length)
-    share = (original / wavelength - np.float32(low)) / np.float32(high - low)
-    blended = (np.float32(1) - share) * inverse / np.float32(scaling.factor) + share * inverse
-    return np.where(slow | fast, result, blended)
 
 
 @dataclass(frozen=True, slots=True)
