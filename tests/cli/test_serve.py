@@ -36,7 +36,9 @@ def test_it_serves_until_interrupted(environment):
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=30)
         assert server.returncode == 0
-        assert errors.splitlines() == ["loaded one from ", "loaded two from "]
+        assert errors.splitlines() == [
+            f"loaded {name} (context 12000 of 12000 tokens, none) from " for name in ("one", "two")
+        ]
     finally:
         server.kill()
         server.wait()

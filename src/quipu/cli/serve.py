@@ -55,6 +55,13 @@ def port(text: str) -> int:
     return int(text)
 
 
+def loaded_line(model: LocalModel) -> str:
+    """What was loaded, and how much of its context; less than the model's own only where memory is short."""
+    facts = model.facts
+    context = f"context {model.context_length} of {facts.context_length} tokens"
+    return f"loaded {facts.name} ({context}, {facts.dtype}) from {facts.file}"
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Load the models, then serve until interrupted. Raises QuipuError."""
     if arguments.name is not None and len(arguments.models) > 1:
@@ -81,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
             name = each.facts.name
             if name in models:
                 raise InvalidRequest(f"two models are called {name}; serve one of them alone with --name", param="name")
-            print(f"loaded {name} from {each.facts.file}", file=sys.stderr)
+            print(loaded_line(each), file=sys.stderr)
             models[name] = each
         # Flushed, so that the address is in a log file while the server runs.
         run_server(create_app(models), listener, announce=partial(print, flush=True))
