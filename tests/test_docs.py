@@ -1,0 +1,323 @@
+"""The documents against the code: paths, names, command lines, options, fields, and every Python example, run."""
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import inspect
+import re
+import runpy
+import shlex
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quipu
+from quipu import cli, errors
+from quipu.cli.interactive import COMMANDS
+from quipu.engine.engine import Engine
+from quipu.engine.fake import fake_model
+from quipu.engine.load import load
+from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
+from quipu.model.weights import KINDS
+from quipu.serve.app import MAX_BODY_BYTES, create_app
+from quipu.serve.openai import schemas
+from quipu.serve.server import GRACE_SECONDS, Server, address, listen
+from quipu.types import MAX_LOGPROBS, Facts, Sampling
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "quipu"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODEL = "smollm2-135m-instruct"
+
+by_name = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+
+
+def text(name):
+    return (ROOT / name).read_text("utf-8")
+
+
+def blocks(name, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text(name), re.MULTILINE | re.DOTALL)
+
+
+def codes(source):
+    """What stands between single backticks, outside of fenced blocks."""
+    prose = re.sub(r"^```.*?^```$", "", source, flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
+
+
+def section(source, title):
+    """From a heading to the next of its level or above."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", source, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[2]
+
+
+# ---- paths, names, links
+
+
+@by_name
+def test_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8"))
+    for link in links:
+        if link.startswith("http"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), f"{path.name} links to {link}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}, link
+
+
+@by_name
+def test_paths_exist(path):
+    """Everything in backticks that looks like a path of this repository."""
+    for code in codes(path.read_text("utf-8")):
+        name = code.partition(": ")[0]
+        of_ours = re.fullmatch(r"(src|tests|docs|examples|bench|model|engine|serve|cli)/[\w./-]*", name)
+        if of_ours and "NAME" not in name:
+            assert (ROOT / name).exists() or (SOURCE / name).exists(), f"{path.name} names {code}"
+
+
+def test_architecture_names_what_exists():
+    named = [code.split(": ") for code in codes(text("docs/architecture.md")) if re.match(r"[\w/]+\.py: ", code)]
+    assert len(named) > 50
+    for file, name in named:
+        body = ast.parse((SOURCE / file).read_text("utf-8")).body
+        for part in name.split("."):
+            found = [node for node in body if getattr(node, "name", None) == part]
+            assert found, f"{file} has no {name}"
+            body = found[0].body if isinstance(found[0], ast.ClassDef) else []
+
+
+def test_architecture_forgets_no_file():
+    named = set(codes(text("docs/architecture.md")))
+    files = {str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py")}
+    rooms = {name for name in files if name.endswith(("__init__.py", "__main__.py"))}
+    assert files - rooms - named == set()
+
+
+def test_architecture_knows_where_torch_is():
+    said = re.search(r"\*\*torch stops\*\* at (.*?)\. Two", text("docs/architecture.md"), re.DOTALL)
+    importing = {
+        str(file.relative_to(SOURCE))
+        for file in SOURCE.rglob("*.py")
+        if re.search(r"^(import|from) torch\b", file.read_text("utf-8"), re.MULTILINE)
+    }
+    assert set(codes(said[1])) == importing
+
+
+# ---- the command line
+
+
+def command_lines(name):
+    """Lines of fenced blocks that run quipu, without what the shell does with them."""
+    for block in blocks(name, ""):
+        for line in block.splitlines():
+            if line.startswith("quipu ") and "VERB" not in line:
+                yield re.sub(r"\s+[<>|#] .*", "", line)
+
+
+@pytest.mark.parametrize("line", [*command_lines("README.md"), *command_lines("docs/cli.md")])
+def test_command_lines_parse(line, capsys):
+    with contextlib.suppress(SystemExit) if line == "quipu --version" else contextlib.nullcontext():
+        assert isinstance(cli._parser().parse_args(shlex.split(line)[1:]), argparse.Namespace), capsys.readouterr().err
+
+
+def options(verb):
+    [verbs] = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return {option for action in verbs.choices[verb]._actions for option in action.option_strings} - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("verb", ["serve", "chat", "models", "inspect", "pull"])
+def test_every_option_is_described_and_every_described_one_exists(verb):
+    document = text("docs/cli.md")
+    own = section(document, f"quipu {verb}")
+    shared = [title for title in ("Loading", "Sampling") if f"(#{title.lower()})" in own]
+    rows = [row for part in (own, *(section(document, each) for each in shared)) for row in part.splitlines()]
+    said = {option for row in rows if row.startswith("| `-") for option in re.findall(r"`(-[-\w]+)", row.split("|")[1])}
+    assert said == options(verb)
+
+
+def test_every_command_of_a_chat_is_described():
+    rows = re.findall(r"^\| `(/\w+)", text("docs/cli.md"), re.MULTILINE)
+    assert rows == list(COMMANDS)
+
+
+# ---- the HTTP API
+
+
+def test_every_request_field_is_described():
+    document = text("docs/http.md")
+    both = section(document, "Both kinds of generation")
+    places = {
+        schemas.SamplingFields: both,
+        schemas.StreamOptions: both,
+        schemas.ChatCompletionRequest: both + section(document, "POST /v1/chat/completions"),
+        schemas.CompletionRequest: both + section(document, "POST /v1/completions"),
+        schemas.TokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
+        schemas.DetokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
+    }
+    for schema, place in places.items():
+        assert set(schema.model_fields) - set(codes(place)) == set(), schema.__name__
+    assert set(schemas.NEUTRAL) - set(codes(both)) == set()
+
+
+def test_every_described_request_field_exists():
+    kinds = (schemas.ChatCompletionRequest, schemas.CompletionRequest, schemas.TokenizeRequest)
+    known = {name for schema in (*kinds, schemas.DetokenizeRequest) for name in schema.model_fields}
+    tables = re.findall(r"^\| field \|.*?\n\n", text("docs/http.md"), re.MULTILINE | re.DOTALL)
+    assert len(tables) == 4
+    for table in tables:
+        assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= known
+
+
+def test_every_endpoint_is_described(server):
+    said = set(re.findall(r"`(?:GET|POST) (/[^`]*)`", text("docs/http.md")))
+    paths = set(server.app.openapi()["paths"]) | {"/docs", "/openapi.json"}
+    assert said == paths
+
+
+def test_every_metric_is_described(server):
+    import httpx
+
+    families = re.findall(r"^# TYPE (\S+) (\w+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
+    real = {(name, kind) for name, kind in families if not name.endswith("_created")}
+    said = re.findall(r"^\| `(quipu_\w+)` \| (\w+) \|", text("docs/http.md"), re.MULTILINE)
+    assert set(said) == real
+
+
+def test_every_error_code_exists_with_its_status():
+    def kinds(error):
+        return [error, *(deeper for below in error.__subclasses__() for deeper in kinds(below))]
+
+    known = {(str(error.status), str(error.code)) for error in kinds(errors.QuipuError)}
+    of_framework = {("404", "unknown_url"), ("405", "None"), ("500", "internal_error")}
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text("docs/http.md"), re.MULTILINE)
+    assert {(status, code.replace("null", "None")) for status, code in rows} <= known | of_framework
+
+
+def test_numbers_are_those_of_the_code():
+    document = " ".join(text("docs/http.md").split())
+    assert f"at most {MAX_BODY_BYTES >> 20} MiB" in document
+    assert f"a string or at most {schemas.MAX_STOPS}" in document
+    assert f"off; 0 to {MAX_LOGPROBS}" in document
+    defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
+    assert f"{defaults['prompt_tokens']} tokens a step" in document
+    assert f"{defaults['mixed_prompt_tokens']} when something does" in document
+    keep_alive = inspect.signature(create_app).parameters["keep_alive_seconds"].default
+    assert f"nothing comes for {keep_alive:.0f} seconds" in document
+    assert f"get {GRACE_SECONDS:.0f} seconds to complete" in text("docs/cli.md")
+
+
+# ---- checkpoints
+
+
+def test_every_storage_type_and_pre_tokenizer_is_described():
+    document = text("docs/formats.md")
+    rows = re.findall(r"^\| ([\w, ]+) \| (\d+) \| ([\d.]+) \|$", section(document, "GGUF"), re.MULTILINE)
+    said = {kind: (int(block), float(bits)) for kinds, block, bits in rows for kind in kinds.split(", ")}
+    assert said == {kind: (block, size * 8 / block) for kind, (block, size) in KINDS.items()}
+    assert set(_PRE_TOKENIZERS) <= set(codes(section(document, "Tokenizers")))
+    listed = re.search(r"GGUF: (.*?), in one file", text("README.md"))[1]
+    assert set(listed.split(", ")) == set(KINDS)
+
+
+# ---- the Python API
+
+
+def test_every_argument_option_and_fact_is_described():
+    document = text("docs/python.md")
+    said = set(codes(document))
+    assert re.findall(r"^\| `(\w+)` \|", section(document, "Loading"), re.MULTILINE) == list(
+        inspect.signature(load).parameters
+    )
+    sampling = re.findall(r"^\| `(\w+)` \|", section(document, "Sampling"), re.MULTILINE)
+    assert sorted(sampling) == sorted(field.name for field in dataclasses.fields(Sampling))
+    assert {field.name for field in dataclasses.fields(Facts)} <= said
+    assert {f"quipu.{name}" for name in quipu.__all__ if name != "load"} <= said
+
+
+def answering(name, **changes):
+    model = fake_model(name=name, **changes)
+    model._reference = lambda ids: np.zeros((len(ids), model.facts.vocabulary), np.float32)
+    return model
+
+
+class Running:
+    def __init__(self, app, url):
+        self.app, self.url = app, url
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A real server over a model without arithmetic, under the demonstration model's name."""
+    app = create_app({MODEL: answering(MODEL)})
+    ready = threading.Event()
+    with listen("127.0.0.1", 0) as listener:
+        uvicorn = Server(app, app.state.service, lambda _: ready.set(), 0.2)
+        thread = threading.Thread(target=uvicorn.run, args=([listener],))
+        thread.start()
+        assert ready.wait(10)
+        yield Running(app, address(listener))
+        uvicorn.should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """quipu.load takes what the real one takes and gives a fake; all are closed in the end."""
+    models = []
+
+    def fake_load(*arguments, **options):
+        bound = inspect.signature(load).bind(*arguments, **options).arguments
+        models.append(answering(bound["model"]))
+        return models[-1]
+
+    monkeypatch.setattr(quipu, "load", fake_load, raising=False)
+    yield models
+    for model in models:
+        model.close()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+def test_python_blocks_run(name, server, loads, capsys):
+    """In order, in one namespace, as a reader would type them; what a comment says is printed, is."""
+    namespace: dict[str, object] = {}
+    found = blocks(name, "python")
+    assert found
+    for block in found:
+        source = block.replace("http://127.0.0.1:8000", server.url)
+        exec(compile(textwrap.dedent(source), name, "exec"), namespace)
+        if "openai" in block:
+            namespace["client"].close()
+        printed = capsys.readouterr().out
+        for comment in re.findall(r"print\(error\) +# (.*)$", block, re.MULTILINE):
+            assert comment in printed
+    assert loads
+
+
+@pytest.mark.parametrize("name", ["openai_chat", "python_api", "logprobs"])
+def test_examples_run(name, server, loads, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+    monkeypatch.setattr("sys.argv", [f"{name}.py"])
+    left = runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    if "client" in left:
+        left["client"].close()
+    printed = capsys.readouterr().out
+    expected = {
+        "openai_chat": "You said: And of Italy?",
+        "python_api": "You said: Name a colour of the rainbow.\n  [stop, ",
+        "logprobs": "The capital of France is cheese.",
+    }
+    assert expected[name] in printed
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"openai_chat", "python_api", "logprobs"}
