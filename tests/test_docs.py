@@ -25,7 +25,7 @@ from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
 from quipu.model.weights import KINDS
 from quipu.serve.app import MAX_BODY_BYTES, create_app
 from quipu.serve.openai import schemas
-from quipu.serve.server import GRACE_SECONDS, Server, address, listen
+from quipu.serve.server import GRACE_SECONDS, Server, address, bind
 from quipu.types import MAX_LOGPROBS, Facts, Sampling
 
 ROOT = Path(__file__).parents[1]
@@ -259,7 +259,7 @@ def server():
     """A real server over a model without arithmetic, under the demonstration model's name."""
     app = create_app({MODEL: answering(MODEL)})
     ready = threading.Event()
-    with listen("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
         uvicorn = Server(app, app.state.service, lambda _: ready.set(), 0.2)
         thread = threading.Thread(target=uvicorn.run, args=([listener],))
         thread.start()
