@@ -1,14 +1,18 @@
 """The Python API over the fake: prompts of each kind, options by name, streams that can be left, errors at once."""
 
 import gc
+import queue
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import quipu
 from quipu.engine.fake import fake_model
+from quipu.engine.local import Stream
 from quipu.errors import InvalidRequest, MissingTemplate, UnsupportedCheckpoint
-from quipu.types import Message, Sampling
+from quipu.types import Chunk, Completion, Message, Sampling
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -81,6 +85,51 @@ def test_a_forgotten_stream_is_aborted(model):
     idle(model)
 
 
+def test_a_stream_closed_by_another_thread_ends_there():
+    """The reader already waits when someone presses stop; what comes then is the chunk of the aborted end."""
+
+    class Closing(queue.SimpleQueue):
+        def get(self):
+            stream.close()
+            return super().get()
+
+    events: queue.SimpleQueue = Closing()
+    events.put(Chunk(finish_reason="abort"))
+    stream = Stream(SimpleNamespace(abort=lambda: None), events, 1)
+    reader = threading.Thread(target=list, args=(stream,), daemon=True)
+    reader.start()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+def test_an_interrupted_answer_is_not_generated_on(model, monkeypatch):
+    def interrupted(chunks):
+        next(chunks)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Completion, "of", interrupted)
+    for ask in (model.chat, model.generate):
+        with pytest.raises(KeyboardInterrupt) as kept:  # with its traceback, as an interactive session keeps it
+            ask(HELLO, ignore_eos=True)
+        stats = model.engine.stats()
+        while model.engine.stats().running:
+            time.sleep(0.002)
+        assert model.engine.stats().aborted == stats.aborted + (stats.running > 0)
+        assert kept.traceback
+
+
+@pytest.mark.parametrize("ids", [[65, 66], (65, 66)])
+def test_token_ids_are_continued_whatever_sequence_holds_them(model, monkeypatch, ids):
+    asked = []
+    submit = model.submit
+    monkeypatch.setattr(
+        model, "submit", lambda *args, continues: asked.append(continues) or submit(*args, continues=continues)
+    )
+    model.generate(ids, max_tokens=1)
+    model.chat(HELLO, max_tokens=1)
+    assert asked == [True, False]
+
+
 def idle(model):
     deadline = time.monotonic() + 5
     while model.engine.stats().running:
@@ -97,6 +146,8 @@ def idle(model):
         (lambda m: m.chat(HELLO, max_tokens=-1), "max_tokens must be at least 0, got -1"),
         (lambda m: m.chat(HELLO, temperature="hot"), "temperature must be a number, got 'hot'"),
         (lambda m: m.chat(HELLO, temperature=float("nan")), "temperature must be a number"),
+        (lambda m: m.chat(HELLO, temperature=10**400), "temperature must be between 0 and 100, got 1000"),
+        (lambda m: m.chat(HELLO, temperature=float("inf")), "temperature must be between 0 and 100, got inf"),
         (lambda m: m.chat(HELLO, top_p=0), "top_p must be above 0 and at most 1, got 0"),
         (lambda m: m.chat(HELLO, n=True), "n must be an integer, got True"),
         (lambda m: m.chat(HELLO, ignore_eos=1), "ignore_eos must be true or false"),
