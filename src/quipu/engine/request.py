@@ -24,7 +24,7 @@ class Listener(Protocol):
     """Who hears of a request. Called from the engine's thread: be quick, never block, never raise."""
 
     def prompt_scored(self, index: int, scores: list[Score]) -> None:
-        """Scores of every prompt token, in one call before the first token; only if they were asked for."""
+        """Scores of every prompt token, in one call before the first token of answer 0; only if they were asked for."""
 
     def token(self, index: int, token: int, score: Score | None) -> bool:
         """One generated token of answer ``index``; True says that the answer ends here (a stop string)."""
@@ -88,5 +88,9 @@ class Sequence:
 
     @property
     def scores_prompt(self) -> bool:
-        """Log-probabilities of the prompt are still owed, so its logits must be computed, not found in the cache."""
-        return self.sampling.prompt_logprobs is not None and len(self.prompt_scores) < self.prompt_length
+        """Log-probabilities of the prompt are still owed, so its logits must be computed, not found in the cache.
+
+        One answer of a request owes them: they are the same for all.
+        """
+        owed = self.leader is None and self.sampling.prompt_logprobs is not None
+        return owed and len(self.prompt_scores) < self.prompt_length
