@@ -11,7 +11,7 @@ import pytest
 import quipu
 from quipu.engine.fake import fake_model
 from quipu.engine.local import Stream
-from quipu.errors import InvalidRequest, MissingTemplate, UnsupportedCheckpoint
+from quipu.errors import EngineStopped, InvalidRequest, MissingTemplate, UnsupportedCheckpoint
 from quipu.types import Chunk, Completion, Message, Sampling
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -48,11 +48,37 @@ def test_several_answers(model):
     assert answer.usage.completion_tokens == 3 * 16
 
 
+def test_the_last_chunk_of_all_answers_has_the_usage_and_no_chunk_is_empty_but_the_last_of_each(model):
+    chunks = list(model.stream([{"role": "user", "content": "ä€😀"}], n=3))
+    assert [chunk.usage is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert all(chunk.text or chunk.finish_reason for chunk in chunks)
+
+
+def test_usage_tells_what_the_cache_already_held(model):
+    question = [{"role": "user", "content": "cached " * 10}]
+    model.chat(question)
+    usage = model.chat(question).usage
+    assert usage.cached_tokens == (usage.prompt_tokens - 1) // 16 * 16
+
+
+def test_an_answer_that_fails_ends_the_stream_and_aborts_the_others():
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    events.put(EngineStopped("bad luck"))
+    aborted = []
+    stream = Stream(SimpleNamespace(abort=lambda: aborted.append(True)), events, 2)
+    with pytest.raises(EngineStopped, match="bad luck"):
+        next(stream)
+    assert (aborted, list(stream)) == ([True], [])
+
+
 def test_stop_strings_end_the_answer_before_them(model):
     answer = model.chat(HELLO, stop=["said: h"])
     assert answer == "You "
     assert answer.finish_reason == "stop"
     assert model.chat(HELLO, stop="nowhere") == "You said: hello"
+    assert model.chat(HELLO, stop="hello!") == "You said: hello", (
+        "what could have become a stop string is text after all"
+    )
 
 
 def test_logprobs_come_with_text_and_bytes(model):

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quipu.engine.kv_cache import BlockPool, blocks_for
+from quipu.engine import request
+from quipu.engine.kv_cache import BlockPool, blocks_for, extend_digest
 from quipu.engine.request import Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.engine.scheduler import Scheduler
@@ -231,6 +232,18 @@ def test_the_sequence_admitted_last_gives_way_and_is_finished_later():
     run_step(schedule)
     assert young.status is Status.RUNNING
     assert young.cached == 0, "finding its own blocks again is no prompt found in the cache"
+
+
+def test_a_prompt_that_waits_for_blocks_is_hashed_once(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(request, "extend_digest", lambda *what: hashed.append(what) or extend_digest(*what))
+    schedule = scheduler(blocks=12)
+    running = sequence(range(100))
+    schedule.add([running, sequence(range(500, 650))])
+    for _ in range(20):
+        run_step(schedule)
+    assert len(schedule.waiting) == 1, "this test is about waiting"
+    assert len(hashed) == (100 + 20 - 1) // BLOCK_SIZE + 149 // BLOCK_SIZE
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back():
