@@ -15,7 +15,7 @@ from tiny import GOLDEN, tiny_config, tiny_tensors, write_tiny
 import quipu
 from quipu.engine.fake import byte_tokenizer
 from quipu.engine.load import _plan
-from quipu.engine.memory import available_memory
+from quipu.engine.memory import available_memory, group_memory
 from quipu.engine.torch_runner import TorchRunner
 from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
@@ -215,6 +215,15 @@ def test_the_default_context_is_the_models_own_or_what_fits():
 
 def test_available_memory_is_a_plausible_number():
     assert 1 << 20 < available_memory() < 1 << 46
+
+
+def test_files_in_the_page_cache_of_a_control_group_are_no_memory_that_is_gone(tmp_path):
+    (tmp_path / "memory.max").write_text("4000\n")
+    (tmp_path / "memory.current").write_text("3900\n")
+    (tmp_path / "memory.stat").write_text("anon 700\nfile 3200\nshmem 100\nactive_file 1000\ninactive_file 2100\n")
+    assert group_memory(tmp_path, 9000) == 3200
+    (tmp_path / "memory.max").write_text("max\n")
+    assert group_memory(tmp_path, 9000) == 9000
 
 
 @pytest.mark.parametrize("missing", ["torch"])
