@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
@@ -218,7 +217,8 @@ def _integer(name: str, value: Any, low: int, high: int | None, *, optional: boo
 
 
 def _number(name: str, value: Any, low: float, high: float, *, above_low: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # math.isnan would raise for an integer too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise InvalidRequest(f"{name} must be a number, got {value!r:.80}", param=name)
     if value < low or value > high or (above_low and value == low):
         bounds = f"above {low} and at most {high}" if above_low else f"between {low} and {high}"

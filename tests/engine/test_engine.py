@@ -1,5 +1,7 @@
 """The engine's loop over the fake runner, whose answers depend on what the block tables read back."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -72,7 +74,7 @@ def make():
 def run(engine, prompt, **options) -> Recorder:
     recorder = Recorder()
     recorder.expected = options.get("n", 1)
-    engine.submit(prompt, Sampling(temperature=0, **options), recorder)
+    engine.submit(prompt, Sampling(**{"temperature": 0, **options}), recorder)
     assert recorder.done.wait(10)
     return recorder
 
@@ -157,10 +159,24 @@ def test_the_second_turn_finds_the_first_in_the_cache(make):
 
 
 def test_many_answers_to_one_prompt_share_it(make):
-    heard = run(make(), [4] * 60, n=3, max_tokens=2)
+    engine = make()
+    heard = run(engine, [4] * 60, n=3, max_tokens=2)
+    stats = engine.stats()
+    assert (stats.prompt_tokens, stats.cached_tokens, stats.generated_tokens) == (60, 0, 6), "one prompt, computed once"
     assert {index: tuple(tokens) for index, tokens in heard.tokens.items()} == dict.fromkeys(range(3), (5, 6))
     assert heard.ends[0] == ("length", 2, 0)
     assert heard.ends[1] == ("length", 2, 48)
+
+
+def test_answers_to_one_prompt_differ_under_one_seed(make):
+    heard = run(make(), [4], n=3, max_tokens=20, seed=1, temperature=100, ignore_eos=True)
+    assert len(set(map(tuple, heard.tokens.values()))) == 3
+
+
+def test_the_prompt_is_scored_once_however_many_answers_it_gets(make):
+    heard = run(make(), [4] * 60, n=3, max_tokens=2, prompt_logprobs=0)
+    assert len(heard.prompt) == 60
+    assert [heard.ends[index] for index in range(3)] == [("length", 2, 0), ("length", 2, 48), ("length", 2, 48)]
 
 
 def test_a_crowd_larger_than_the_cache_gets_what_each_would_get_alone(make):
@@ -201,6 +217,9 @@ def test_a_cancelled_request_is_gone_within_a_step(make):
     assert engine.stats().steps - before <= 2
     assert settled(engine).blocks_used == 0
     handle.abort()
+    run(engine, [1], max_tokens=1)
+    assert engine.stats().aborted == 1
+    assert not engine._samplers
 
 
 def test_a_request_cancelled_while_it_waits_never_runs(make):
@@ -278,6 +297,81 @@ def test_a_listener_that_raises_loses_only_its_own_request(make, caplog):
     assert "my mistake" in str(broken.errors[0])
     assert sound.done.wait(5)
     assert sound.ends[0][0] == "stop"
+
+
+@pytest.mark.parametrize("how", ["abort", "fail", "close"])
+def test_a_listener_that_raises_when_told_of_the_end_stops_nobody_else(make, caplog, how):
+    class Broken(Recorder):
+        def finished(self, index, reason, generated, cached):
+            raise ValueError("finished badly")
+
+        def failed(self, index, error):
+            super().failed(index, error)
+            raise ValueError("failed badly")
+
+    def explode(tokens):
+        if how == "fail" and 13 in tokens:
+            raise ArithmeticError
+        return 7
+
+    engine, broken, sound = make(explode, seconds=0.001), Broken(), Recorder()
+    handle = engine.submit([13], Sampling(), broken)
+    if how == "abort":
+        handle.abort()
+    if how == "close":
+        engine.submit([1], Sampling(), sound)
+        engine.close()
+        assert "closed" in str(sound.errors[0])
+        assert engine._runner.closed
+    assert broken.done.wait(5)
+    if how == "fail":
+        assert "failed: ArithmeticError" in str(broken.errors[0]), "an error without words is named"
+    if how != "close":
+        assert run(engine, [1], max_tokens=2).ends[0][0] == "length"
+        assert settled(engine).blocks_used == 0
+
+
+def test_an_engine_that_breaks_tells_everyone_and_takes_no_more(make, caplog):
+    engine = make(lambda tokens: 7, seconds=0.001, concurrency=1)
+    running, waiting = Recorder(), Recorder()
+    engine.submit([1], Sampling(), running)
+    engine.submit([1], Sampling(), waiting)
+
+    def broken():
+        raise IndexError("3 blocks asked for, 2 free")
+
+    engine._scheduler.schedule = broken
+    for heard in (running, waiting):
+        assert heard.done.wait(5)
+        assert "the engine failed and stopped: 3 blocks asked for" in str(heard.errors[0])
+    with pytest.raises(EngineStopped):
+        engine.submit([1], Sampling(), Recorder())
+    engine._thread.join(5)
+    assert engine._runner.closed
+
+
+def test_logits_that_are_no_numbers_fail_the_request_instead_of_inventing_tokens(make, caplog):
+    class Damaged(FakeRunner):
+        def step(self, spans):
+            return [np.full_like(rows, np.nan) for rows in super().step(spans)]
+
+    engine = make()
+    engine._runner = Damaged(counting, 100, 64)
+    for options in ({}, {"max_tokens": 0, "prompt_logprobs": 1}):
+        assert "highest logit is nan" in str(run(engine, [1, 2], **options).errors[0])
+
+
+def test_a_program_may_end_while_an_answer_is_generated():
+    """A thread still inside the arithmetic when the interpreter goes would end the process with SIGABRT."""
+    program = (
+        "from quipu.engine.fake import fake_model\n"
+        "model = fake_model(seconds=0.001)\n"
+        "model.engine._runner.close = lambda: print('freed')\n"
+        "stream = model.stream('hello', ignore_eos=True)\n"
+        "next(stream)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "freed\n"), done.stderr
 
 
 def test_closing_fails_what_runs_and_waits_and_frees_the_runner(make):

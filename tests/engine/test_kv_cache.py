@@ -9,11 +9,17 @@ from quipu.engine.runner import BLOCK_SIZE
 def fill(pool: BlockPool, tokens: list[int]) -> list[int]:
     """Compute ``tokens`` as a sequence would: allocate, register full blocks."""
     blocks = pool.allocate(blocks_for(len(tokens)))
-    digest = ROOT
-    for place in range(len(tokens) // BLOCK_SIZE):
-        digest = extend_digest(digest, tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE])
-        pool.register(blocks[place], digest)
+    for block, digest in zip(blocks, names(tokens), strict=False):
+        pool.register(block, digest)
     return blocks
+
+
+def names(tokens: list[int]) -> list[bytes]:
+    """Digests of the full blocks of ``tokens``."""
+    digests = [ROOT]
+    for start in range(0, len(tokens) - BLOCK_SIZE + 1, BLOCK_SIZE):
+        digests.append(extend_digest(digests[-1], tokens[start : start + BLOCK_SIZE]))
+    return digests[1:]
 
 
 def test_a_released_prefix_is_found_again_block_by_block():
@@ -22,17 +28,17 @@ def test_a_released_prefix_is_found_again_block_by_block():
     blocks = fill(pool, tokens)
     pool.release(blocks)
     assert pool.free == 8
-    assert pool.match(tokens)[0] == blocks[:3]
-    assert pool.match(tokens[: 2 * BLOCK_SIZE + 1])[0] == blocks[:2]
-    assert pool.match([*tokens[:BLOCK_SIZE], 999, *tokens[BLOCK_SIZE + 1 :]])[0] == blocks[:1]
-    assert pool.match([999, *tokens[1:]])[0] == []
+    assert pool.match(names(tokens)) == blocks[:3]
+    assert pool.match(names(tokens[: 2 * BLOCK_SIZE + 1])) == blocks[:2]
+    assert pool.match(names([*tokens[:BLOCK_SIZE], 999, *tokens[BLOCK_SIZE + 1 :]])) == blocks[:1]
+    assert pool.match(names([999, *tokens[1:]])) == []
 
 
 def test_the_same_tokens_after_another_prefix_are_another_block():
     pool = BlockPool(8)
     middle = [7] * BLOCK_SIZE
     fill(pool, [1] * BLOCK_SIZE + middle)
-    assert len(pool.match([2] * BLOCK_SIZE + middle)[0]) == 0
+    assert len(pool.match(names([2] * BLOCK_SIZE + middle))) == 0
 
 
 def test_allocation_forgets_the_least_recently_used_prefix_and_its_end_before_its_beginning():
@@ -41,11 +47,11 @@ def test_allocation_forgets_the_least_recently_used_prefix_and_its_end_before_it
     pool.release(fill(pool, old))
     pool.release(fill(pool, new))
     pool.allocate(1)
-    assert len(pool.match(old)[0]) == 1
-    assert len(pool.match(new)[0]) == 2
+    assert len(pool.match(names(old))) == 1
+    assert len(pool.match(names(new))) == 2
     pool.allocate(1)
-    assert len(pool.match(old)[0]) == 0
-    assert len(pool.match(new)[0]) == 2
+    assert len(pool.match(names(old))) == 0
+    assert len(pool.match(names(new))) == 2
 
 
 def test_blocks_without_a_prefix_are_used_before_any_prefix_is_forgotten():
@@ -54,7 +60,7 @@ def test_blocks_without_a_prefix_are_used_before_any_prefix_is_forgotten():
     partial = fill(pool, [5])
     pool.release(partial)
     assert pool.allocate(1) == partial
-    assert len(pool.match([1] * (2 * BLOCK_SIZE))[0]) == 2
+    assert len(pool.match(names([1] * (2 * BLOCK_SIZE)))) == 2
 
 
 def test_a_shared_block_stays_until_its_last_user_releases_it():

@@ -13,8 +13,10 @@ import torch
 from tiny import GOLDEN, tiny_config, tiny_tensors, write_tiny
 
 import quipu
+from quipu.engine.fake import byte_tokenizer
 from quipu.engine.load import _plan
-from quipu.engine.memory import available_memory
+from quipu.engine.memory import available_memory, group_memory
+from quipu.engine.torch_runner import TorchRunner
 from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.frequencies import RopeScaling
@@ -109,6 +111,9 @@ def test_an_adapter_is_merged_as_peft_does():
         ({"bias": "all"}, UnsupportedCheckpoint, "bias is 'all'"),
         ({"r": 0}, DamagedCheckpoint, "r is 0"),
         ({"lora_alpha": "x"}, DamagedCheckpoint, "lora_alpha 'x'"),
+        ({"r": 2}, DamagedCheckpoint, "the rank of .* is 4, adapter_config.json says 2"),
+        ({"alpha_pattern": {"(": 1}}, DamagedCheckpoint, "alpha_pattern must map patterns.*unterminated"),
+        ({"rank_pattern": [4]}, DamagedCheckpoint, "rank_pattern must map patterns"),
     ],
 )
 def test_adapters_that_cannot_be_merged_are_refused(tmp_path, changes, error, says):
@@ -152,6 +157,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
     refused({key.replace("layers.3", "layers.9"): value for key, value in weights.items()}, "layers.9.* does not have")
     refused({**weights, first: np.zeros((4, 5), np.float32)}, "does not fit")
     refused({key: value for key, value in weights.items() if key != first}, "not its counterpart")
+    refused({}, "holds no LoRA matrices")
     refused({**weights, "base_model.model.lm_head.weight": np.zeros((2, 2), np.float32)}, "is no LoRA matrix")
 
 
@@ -165,6 +171,8 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
         ({"context": 0}, "context must be 1 or more, got 0"),
         ({"threads": 0}, "threads must be 1 or more, got 0"),
         ({"queue": -1}, "queue must be 0 or more, got -1"),
+        ({"kv_memory": 0}, "kv_memory must be a number of GiB above 0, got 0"),
+        ({"kv_memory": float("nan")}, "kv_memory must be a number of GiB above 0, got nan"),
         ({"context": 5000}, "context 5000 is more than the 4096 tokens this model was made for"),
         ({"kv_memory": 0.0001, "context": 4096}, "ask for a smaller --context or more --kv-memory"),
     ],
@@ -172,6 +180,18 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
 def test_options_that_cannot_be_met_are_named(options, says):
     with pytest.raises(InvalidRequest, match=says):
         quipu.load(GOLDEN / "llama3-tiny", **options)
+
+
+def test_a_template_that_does_not_compile_is_refused_before_the_engine_starts(tmp_path, monkeypatch):
+    def never(*args, **options):
+        raise AssertionError("the weights were loaded first")
+
+    shutil.copytree(GOLDEN / "llama3-tiny", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "chat_template.jinja").write_text("{% for %}")
+    monkeypatch.setattr("quipu.engine.load._tokenizer", lambda checkpoint: byte_tokenizer())
+    monkeypatch.setattr(TorchRunner, "load", never)
+    with pytest.raises(UnsupportedCheckpoint, match="template"):
+        quipu.load(tmp_path)
 
 
 def test_a_model_that_is_not_there():
@@ -195,6 +215,15 @@ def test_the_default_context_is_the_models_own_or_what_fits():
 
 def test_available_memory_is_a_plausible_number():
     assert 1 << 20 < available_memory() < 1 << 46
+
+
+def test_files_in_the_page_cache_of_a_control_group_are_no_memory_that_is_gone(tmp_path):
+    (tmp_path / "memory.max").write_text("4000\n")
+    (tmp_path / "memory.current").write_text("3900\n")
+    (tmp_path / "memory.stat").write_text("anon 700\nfile 3200\nshmem 100\nactive_file 1000\ninactive_file 2100\n")
+    assert group_memory(tmp_path, 9000) == 3200
+    (tmp_path / "memory.max").write_text("max\n")
+    assert group_memory(tmp_path, 9000) == 9000
 
 
 @pytest.mark.parametrize("missing", ["torch"])

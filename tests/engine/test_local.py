@@ -1,14 +1,18 @@
 """The Python API over the fake: prompts of each kind, options by name, streams that can be left, errors at once."""
 
 import gc
+import queue
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import quipu
 from quipu.engine.fake import fake_model
-from quipu.errors import InvalidRequest, MissingTemplate, UnsupportedCheckpoint
-from quipu.types import Message, Sampling
+from quipu.engine.local import Stream
+from quipu.errors import EngineStopped, InvalidRequest, MissingTemplate, UnsupportedCheckpoint
+from quipu.types import Chunk, Completion, Message, Sampling
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -44,11 +48,37 @@ def test_several_answers(model):
     assert answer.usage.completion_tokens == 3 * 16
 
 
+def test_the_last_chunk_of_all_answers_has_the_usage_and_no_chunk_is_empty_but_the_last_of_each(model):
+    chunks = list(model.stream([{"role": "user", "content": "ä€😀"}], n=3))
+    assert [chunk.usage is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert all(chunk.text or chunk.finish_reason for chunk in chunks)
+
+
+def test_usage_tells_what_the_cache_already_held(model):
+    question = [{"role": "user", "content": "cached " * 10}]
+    model.chat(question)
+    usage = model.chat(question).usage
+    assert usage.cached_tokens == (usage.prompt_tokens - 1) // 16 * 16
+
+
+def test_an_answer_that_fails_ends_the_stream_and_aborts_the_others():
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    events.put(EngineStopped("bad luck"))
+    aborted = []
+    stream = Stream(SimpleNamespace(abort=lambda: aborted.append(True)), events, 2)
+    with pytest.raises(EngineStopped, match="bad luck"):
+        next(stream)
+    assert (aborted, list(stream)) == ([True], [])
+
+
 def test_stop_strings_end_the_answer_before_them(model):
     answer = model.chat(HELLO, stop=["said: h"])
     assert answer == "You "
     assert answer.finish_reason == "stop"
     assert model.chat(HELLO, stop="nowhere") == "You said: hello"
+    assert model.chat(HELLO, stop="hello!") == "You said: hello", (
+        "what could have become a stop string is text after all"
+    )
 
 
 def test_logprobs_come_with_text_and_bytes(model):
@@ -81,6 +111,51 @@ def test_a_forgotten_stream_is_aborted(model):
     idle(model)
 
 
+def test_a_stream_closed_by_another_thread_ends_there():
+    """The reader already waits when someone presses stop; what comes then is the chunk of the aborted end."""
+
+    class Closing(queue.SimpleQueue):
+        def get(self):
+            stream.close()
+            return super().get()
+
+    events: queue.SimpleQueue = Closing()
+    events.put(Chunk(finish_reason="abort"))
+    stream = Stream(SimpleNamespace(abort=lambda: None), events, 1)
+    reader = threading.Thread(target=list, args=(stream,), daemon=True)
+    reader.start()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+def test_an_interrupted_answer_is_not_generated_on(model, monkeypatch):
+    def interrupted(chunks):
+        next(chunks)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Completion, "of", interrupted)
+    for ask in (model.chat, model.generate):
+        with pytest.raises(KeyboardInterrupt) as kept:  # with its traceback, as an interactive session keeps it
+            ask(HELLO, ignore_eos=True)
+        stats = model.engine.stats()
+        while model.engine.stats().running:
+            time.sleep(0.002)
+        assert model.engine.stats().aborted == stats.aborted + (stats.running > 0)
+        assert kept.traceback
+
+
+@pytest.mark.parametrize("ids", [[65, 66], (65, 66)])
+def test_token_ids_are_continued_whatever_sequence_holds_them(model, monkeypatch, ids):
+    asked = []
+    submit = model.submit
+    monkeypatch.setattr(
+        model, "submit", lambda *args, continues: asked.append(continues) or submit(*args, continues=continues)
+    )
+    model.generate(ids, max_tokens=1)
+    model.chat(HELLO, max_tokens=1)
+    assert asked == [True, False]
+
+
 def idle(model):
     deadline = time.monotonic() + 5
     while model.engine.stats().running:
@@ -97,6 +172,8 @@ def idle(model):
         (lambda m: m.chat(HELLO, max_tokens=-1), "max_tokens must be at least 0, got -1"),
         (lambda m: m.chat(HELLO, temperature="hot"), "temperature must be a number, got 'hot'"),
         (lambda m: m.chat(HELLO, temperature=float("nan")), "temperature must be a number"),
+        (lambda m: m.chat(HELLO, temperature=10**400), "temperature must be between 0 and 100, got 1000"),
+        (lambda m: m.chat(HELLO, temperature=float("inf")), "temperature must be between 0 and 100, got inf"),
         (lambda m: m.chat(HELLO, top_p=0), "top_p must be above 0 and at most 1, got 0"),
         (lambda m: m.chat(HELLO, n=True), "n must be an integer, got True"),
         (lambda m: m.chat(HELLO, ignore_eos=1), "ignore_eos must be true or false"),

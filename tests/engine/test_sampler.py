@@ -15,6 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from quipu.engine.sampler import Sampler, score
+from quipu.errors import QuipuError
 from quipu.types import Sampling
 
 
@@ -56,6 +57,18 @@ def test_the_same_tokens_remain_as_with_transformers(seed, temperature, top_k, t
     assert all(probabilities[token] > 0 for token in ours)
     if (probabilities > 0).sum() == 1:
         assert ours == {int(probabilities.argmax())}
+
+
+def test_equal_logits_are_cut_exactly():
+    """Where all are equally likely, k of them stay and not their equals, and no more than top_p asks for."""
+    assert drawn(Sampling(top_k=1), np.zeros(5, np.float32), 20) == {0}
+    assert drawn(Sampling(top_p=0.5), np.zeros(2, np.float32), 20) == {0}
+    assert [token for token, _ in score(np.zeros(5, np.float32), 4, 2).top] == [0, 1]
+
+
+def test_a_nucleus_may_be_wider_than_the_first_look():
+    places = drawn(Sampling(top_p=0.9), np.zeros(2000, np.float32), 200)
+    assert 1500 < max(places) < 1800
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"top_p": 0.8}, {"top_k": 6}, {"min_p": 0.1}])
@@ -139,6 +152,28 @@ def test_min_tokens_forbids_the_end_until_then():
     values[4] = 50
     sampler = Sampler(Sampling(temperature=0, min_tokens=2), [], [4])
     assert [sampler.sample(values) == 4 for _ in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize("damage", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_logits_that_are_no_numbers_are_refused(damage, temperature):
+    values = logits(1)
+    values[500] = damage
+    with pytest.raises(QuipuError, match=f"highest logit is {damage}.*dtype float32"):
+        Sampler(Sampling(temperature=temperature), [], []).sample(values)
+    with pytest.raises(QuipuError, match="highest logit"):
+        score(np.full(5, -np.inf, np.float32), 0, 1)
+
+
+def test_extremes_of_every_option_leave_the_best_token():
+    values = logits(1)
+    best = {int(values.argmax())}
+    assert drawn(Sampling(top_p=5e-324), values, 20) == best
+    assert drawn(Sampling(min_p=1), values, 20) == best
+    assert drawn(Sampling(temperature=100, top_k=1), values, 20) == best
+    assert drawn(Sampling(top_k=10**30, min_p=5e-324), values, 20) <= set(range(1000))
+    everywhere = dict.fromkeys(range(1000), -100)
+    assert drawn(Sampling(temperature=0, logit_bias=everywhere), values, 2) == best
 
 
 def test_sampling_leaves_the_logits_alone():

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quipu.engine.kv_cache import BlockPool, blocks_for
+from quipu.engine import request
+from quipu.engine.kv_cache import BlockPool, blocks_for, extend_digest
 from quipu.engine.request import Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.engine.scheduler import Scheduler
@@ -124,7 +125,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         held = [block for each in self.schedule.running for block in each.blocks]
         assert pool.size - pool.free == len(set(held)), "a block is held by a running sequence or free"
         assert all(pool._references[block] == held.count(block) for block in range(pool.size))
-        assert not any(each.blocks for each in self.schedule.waiting)
+        assert not any(each.blocks or each.computed for each in self.schedule.waiting)
         assert len(self.schedule.running) <= self.schedule.concurrency
 
     def teardown(self):
@@ -149,6 +150,13 @@ def test_a_long_prompt_is_computed_in_pieces_while_an_answer_goes_on():
     for _ in range(200 // 32):
         assert run_step(schedule) == [(answering, 1), (reading, 32)]
     assert answering.generated == 7
+
+
+def test_prompts_share_the_budget_of_a_step():
+    schedule = scheduler(prompt_tokens=64)
+    crowd = [sequence(range(start, start + 100)) for start in (0, 200)]
+    schedule.add(crowd)
+    assert run_step(schedule) == [(each, 32) for each in crowd]
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one():
@@ -213,16 +221,29 @@ def test_followers_go_on_when_their_leader_is_cancelled():
 
 def test_the_sequence_admitted_last_gives_way_and_is_finished_later():
     schedule = scheduler(blocks=5)
-    old, young = sequence(range(30)), sequence(range(100, 130))
-    schedule.add([old, young])
+    old, young, later = sequence(range(30)), sequence(range(100, 130)), sequence(range(50))
+    schedule.add([old, young, later])
     for _ in range(20):
         run_step(schedule)
     assert old.generated >= 18
     assert schedule.preempted >= 1
-    assert young.status is Status.WAITING
+    assert list(schedule.waiting) == [young, later], "it keeps its place before those that came after it"
     schedule.finish(old)
     run_step(schedule)
     assert young.status is Status.RUNNING
+    assert young.cached == 0, "finding its own blocks again is no prompt found in the cache"
+
+
+def test_a_prompt_that_waits_for_blocks_is_hashed_once(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(request, "extend_digest", lambda *what: hashed.append(what) or extend_digest(*what))
+    schedule = scheduler(blocks=12)
+    running = sequence(range(100))
+    schedule.add([running, sequence(range(500, 650))])
+    for _ in range(20):
+        run_step(schedule)
+    assert len(schedule.waiting) == 1, "this test is about waiting"
+    assert len(hashed) == (100 + 20 - 1) // BLOCK_SIZE + 149 // BLOCK_SIZE
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back():

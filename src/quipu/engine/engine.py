@@ -5,6 +5,7 @@ Knows token ids only: text is ``local.py``'s and ``text_stream.py``'s business, 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -110,6 +111,8 @@ class Engine:
         self._step_seconds = 0.0
         self._thread = threading.Thread(target=self._loop, name="quipu-engine", daemon=True)
         self._thread.start()
+        # A daemon thread that is inside the arithmetic when the interpreter goes away takes the process down with it.
+        atexit.register(self.close)
 
     def submit(self, prompt: Tokens[int], sampling: Sampling, listener: Listener) -> Handle:
         """Queue a request; ``listener`` hears of it from the engine's thread.
@@ -157,6 +160,7 @@ class Engine:
             self._inbox.notify()
         if self._thread is not threading.current_thread():
             self._thread.join()
+        atexit.unregister(self.close)
 
     def _check(self, prompt: list[int], sampling: Sampling) -> None:
         if not prompt:
@@ -177,13 +181,24 @@ class Engine:
             )
 
     def _loop(self) -> None:
-        while self._collect():
-            step = self._scheduler.schedule()
-            if step:
-                self._run(step)
-        stopped = EngineStopped("the engine was closed while this request was waiting or running")
+        reason = "the engine was closed while this request was waiting or running"
+        try:
+            while self._collect():
+                step = self._scheduler.schedule()
+                if step:
+                    self._run(step)
+        except Exception as error:  # a mistake of ours: clients must hear of it instead of waiting for ever
+            log.critical("the engine stops", exc_info=error)
+            reason = f"the engine failed and stopped: {_cause(error)}"
+        self._stop(EngineStopped(reason))
+
+    def _stop(self, error: EngineStopped) -> None:
+        with self._inbox:
+            self._closing = True
+            self._scheduler.add(self._submitted)
+            self._submitted.clear()
         for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
-            self._fail(sequence, stopped)
+            self._fail(sequence, error)
         self._runner.close()
 
     def _collect(self) -> bool:
@@ -193,12 +208,18 @@ class Engine:
                 self._inbox.wait()
             self._scheduler.add(self._submitted)
             self._submitted.clear()
-            aborted = list(self._aborted)
-            self._aborted.clear()
+            # Exchanged, not copied and cleared: garbage collection in between may abort a lost stream in this thread.
+            aborted, self._aborted = self._aborted, deque()
         for sequence in aborted:
             if sequence.status is not Status.FINISHED:
-                self._finish(sequence, "abort")
+                self._abort(sequence)
         return not self._closing
+
+    def _abort(self, sequence: Sequence) -> None:
+        try:
+            self._finish(sequence, "abort")
+        except Exception as error:  # its listener's mistake must not end the loop that everyone shares
+            self._lose(sequence, error)
 
     def _run(self, step: list[tuple[Sequence, int]]) -> None:
         start = time.perf_counter()
@@ -279,12 +300,20 @@ class Engine:
     def _fail(self, sequence: Sequence, error: QuipuError) -> None:
         self._leave(sequence)
         self._totals["failed"] += 1
-        sequence.listener.failed(sequence.index, error)
+        try:
+            sequence.listener.failed(sequence.index, error)
+        except Exception as mistake:  # nobody is left to tell
+            log.error("a listener could not be told of an error", exc_info=mistake)
 
     def _lose(self, sequence: Sequence, error: Exception) -> None:
         log.error("a request failed and is answered with an error", exc_info=error)
-        self._fail(sequence, EngineStopped(f"the step that computed this request failed: {error}"))
+        self._fail(sequence, EngineStopped(f"the step that computed this request failed: {_cause(error)}"))
 
     def _leave(self, sequence: Sequence) -> None:
         self._scheduler.finish(sequence)
         self._samplers.pop(sequence, None)
+
+
+def _cause(error: Exception) -> str:
+    """What an error says; its name if it says nothing, as MemoryError does."""
+    return str(error) or type(error).__name__

@@ -46,19 +46,15 @@ class BlockPool:
         """Blocks that nobody references; those that still hold a prefix count, too."""
         return len(self._free)
 
-    def match(self, tokens: Sequence[int]) -> tuple[list[int], list[bytes]]:
-        """The longest prefix of ``tokens`` held in full blocks: the blocks and their digests. Takes no reference."""
+    def match(self, digests: Iterable[bytes]) -> list[int]:
+        """The blocks that hold the longest prefix of the blocks named ``digests``. Takes no reference."""
         blocks: list[int] = []
-        digests: list[bytes] = []
-        digest = ROOT
-        for start in range(0, len(tokens) - BLOCK_SIZE + 1, BLOCK_SIZE):
-            digest = extend_digest(digest, tokens[start : start + BLOCK_SIZE])
+        for digest in digests:
             block = self._block_of.get(digest)
             if block is None:
                 break
             blocks.append(block)
-            digests.append(digest)
-        return blocks, digests
+        return blocks
 
     def available(self, shared: Iterable[int]) -> int:
         """Blocks that ``allocate`` could give after ``share(shared)``."""

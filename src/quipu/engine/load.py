@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,8 @@ def load(
     Raises ModelNotFound, CheckpointError and its kinds, and InvalidRequest for an option that cannot be met.
     """
     _at_least_one(concurrency=concurrency, context=context, threads=threads)
+    if kv_memory is not None and not 0 < kv_memory < math.inf:
+        raise InvalidRequest(f"kv_memory must be a number of GiB above 0, got {kv_memory}", param="kv_memory")
     if queue < 0:
         raise InvalidRequest(f"queue must be 0 or more, got {queue}", param="queue")
     if dtype not in DTYPES:
@@ -66,6 +69,8 @@ def load(
     run_dtype = checkpoint.run_dtype(dtype)
     length, blocks = _plan(checkpoint, run_dtype, torch_runner.free_memory(where), context, concurrency, kv_memory)
     tokenizer = _tokenizer(checkpoint)
+    # What can be refused is refused now: not after minutes of loading, nor with an engine running that nobody holds.
+    chat_format = _chat_format(checkpoint, tokenizer)
     # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
     checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
     runner = torch_runner.TorchRunner.load(
@@ -84,7 +89,7 @@ def load(
         ),
         _facts(checkpoint, name, run_dtype),
         tokenizer,
-        _chat_format(checkpoint, tokenizer),
+        chat_format,
         sampling_defaults=checkpoint.sampling_defaults,
         reference=lambda ids: torch_runner.reference(checkpoint.config, tensors, ids),
         file_hash=checkpoint.file_hash,

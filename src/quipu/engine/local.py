@@ -125,18 +125,23 @@ class LocalModel:
             sampling = dataclasses.replace(sampling, **options)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         ids = self.prompt_ids(prompt)
-        continues = isinstance(prompt, str) or ids == prompt
+        continues = isinstance(prompt, str) or isinstance(prompt[0], int)
         return Stream(self.submit(ids, sampling, events.put, continues=continues), events, sampling.n)
 
     def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
         """The answer to a conversation: a string that carries choices, log-probabilities and usage."""
         if isinstance(messages, str):
             messages = [Message("user", messages)]
-        return Completion.of(self.stream(messages, sampling, **options))
+        return self._complete(messages, sampling, options)
 
     def generate(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
         """The continuation of ``prompt``, as a string that carries choices, log-probabilities and usage."""
-        return Completion.of(self.stream(prompt, sampling, **options))
+        return self._complete(prompt, sampling, options)
+
+    def _complete(self, prompt: Prompt, sampling: Sampling | None, options: Mapping[str, Any]) -> Completion:
+        # Interrupted (Ctrl-C), the traceback keeps the stream alive: only leaving the block ends the request.
+        with self.stream(prompt, sampling, **options) as chunks:
+            return Completion.of(chunks)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """float32 [tokens, vocabulary]: what the model predicts after each of ``ids``, for tests and research.
@@ -145,7 +150,9 @@ class LocalModel:
         compared with any other implementation. Raises InvalidRequest for an id outside the vocabulary.
         """
         if self._reference is None:
-            raise UnsupportedCheckpoint(f"{self.facts.name} was loaded without its network; it has no logits")
+            raise UnsupportedCheckpoint(
+                f"{self.facts.name} was loaded without its network, or is closed; it has no logits"
+            )
         ids = [int(token) for token in ids]
         vocabulary = self.facts.vocabulary
         if not ids or not all(0 <= token < vocabulary for token in ids):
@@ -181,11 +188,13 @@ class Stream(Iterator[Chunk]):
         if not self._unfinished:
             raise StopIteration
         event = self._events.get()
+        if not self._unfinished:  # another thread closed it meanwhile
+            raise StopIteration
         if isinstance(event, QuipuError):
             self.close()
             raise event
         if event.finish_reason is not None:
-            self._unfinished -= 1
+            self._unfinished = max(0, self._unfinished - 1)
         return event
 
     def close(self) -> None:

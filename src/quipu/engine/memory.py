@@ -10,12 +10,21 @@ def available_memory() -> int:
     """Bytes free for use without swapping: the kernel's MemAvailable, bounded by the control group's limit (v2)."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(fields["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
     try:
-        limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
+        return min(available, group_memory(Path("/sys/fs/cgroup"), available))
     except OSError:  # no control group of its own
         return available
-    return available if limit == "max" else min(available, int(limit) - int(used))
+
+
+def group_memory(group: Path, unlimited: int) -> int:
+    """Bytes that a control group (v2) may still take; ``unlimited`` where it has no limit. Raises OSError if none."""
+    limit = (group / "memory.max").read_text().strip()
+    if limit == "max":
+        return unlimited
+    used = int((group / "memory.current").read_text())
+    fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    # Cached file pages, those of the model just downloaded among them, count as used but are dropped when needed.
+    return int(limit) - used + int(fields["active_file"]) + int(fields["inactive_file"])
 
 
 def return_freed_memory() -> None:

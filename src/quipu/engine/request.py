@@ -7,6 +7,8 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from quipu.engine.kv_cache import ROOT, extend_digest
+from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import QuipuError
 from quipu.types import FinishReason, Sampling
 
@@ -24,7 +26,7 @@ class Listener(Protocol):
     """Who hears of a request. Called from the engine's thread: be quick, never block, never raise."""
 
     def prompt_scored(self, index: int, scores: list[Score]) -> None:
-        """Scores of every prompt token, in one call before the first token; only if they were asked for."""
+        """Scores of every prompt token, in one call before the first token of answer 0; only if they were asked for."""
 
     def token(self, index: int, token: int, score: Score | None) -> bool:
         """One generated token of answer ``index``; True says that the answer ends here (a stop string)."""
@@ -49,7 +51,7 @@ class Status(enum.Enum):
 class Sequence:
     """One answer being generated. ``tokens`` is prompt and answer; the cache holds the first ``computed`` of them.
 
-    ``blocks`` are the cache blocks held, ``digests`` the names of those that are full. ``leader`` is the first
+    ``blocks`` are the cache blocks held, ``digests`` the names of full ones (see ``names``). ``leader`` is the first
     sequence of a request with n > 1: the others wait until it has computed the prompt and then share its blocks.
     """
 
@@ -65,6 +67,13 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     prompt_scores: list[Score] = field(default_factory=list)
+
+    def names(self, blocks: int) -> list[bytes]:
+        """Digests of its first ``blocks`` full blocks. Hashed once: a long prompt may be looked up at every step."""
+        for place in range(len(self.digests), blocks):
+            parent = self.digests[-1] if self.digests else ROOT
+            self.digests.append(extend_digest(parent, self.tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE]))
+        return self.digests[:blocks]
 
     @property
     def remaining(self) -> int:
@@ -88,5 +97,9 @@ class Sequence:
 
     @property
     def scores_prompt(self) -> bool:
-        """Log-probabilities of the prompt are still owed, so its logits must be computed, not found in the cache."""
-        return self.sampling.prompt_logprobs is not None and len(self.prompt_scores) < self.prompt_length
+        """Log-probabilities of the prompt are still owed, so its logits must be computed, not found in the cache.
+
+        One answer of a request owes them: they are the same for all.
+        """
+        owed = self.leader is None and self.sampling.prompt_logprobs is not None
+        return owed and len(self.prompt_scores) < self.prompt_length

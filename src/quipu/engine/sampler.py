@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.engine.request import Score
+from quipu.errors import QuipuError
 from quipu.types import Sampling
 
 Logits = NDArray[np.float32]
@@ -30,27 +31,33 @@ class Sampler:
         self._random = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
         self._prompt = np.unique(np.asarray(prompt, dtype=np.int64)) if sampling.repetition_penalty != 1 else None
         self._generated: Counter[int] = Counter()
+        self._count = 0
         self._end_ids = list(end_ids)
         self._bias = sampling.logit_bias
 
     def sample(self, logits: Logits) -> int:
-        """The next token id from float32 [vocabulary] (left unchanged); remembers it for the penalties."""
+        """The next token id from float32 [vocabulary] (left unchanged); remembers it for the penalties.
+
+        Raises QuipuError where the logits are not numbers.
+        """
         logits = self._adjust(logits)
-        token = int(logits.argmax()) if self.sampling.temperature == 0 else self._draw(logits)
+        best = _best_one(logits)
+        token = best if self.sampling.temperature == 0 else self._draw(logits, logits[best])
         self._generated[token] += 1
+        self._count += 1
         return token
 
     def _adjust(self, logits: Logits) -> Logits:
         """Penalties (CTRL's repetition penalty; OpenAI's presence and frequency), bias, forbidden end tokens."""
         options = self.sampling
         penalized = options.presence_penalty != 0 or options.frequency_penalty != 0
-        forbidden = self._end_ids if self._generated.total() < options.min_tokens else []
+        forbidden = self._end_ids if self._count < options.min_tokens else []
         if not (penalized or self._prompt is not None or self._bias or forbidden):
             return logits
         logits = logits.copy()
         seen = np.fromiter(self._generated, dtype=np.int64, count=len(self._generated))
         if self._prompt is not None:
-            repeated = np.union1d(self._prompt, seen)
+            repeated = np.concatenate((self._prompt, seen))  # a token in both gets the same value twice
             values = logits[repeated]
             penalty = np.float32(options.repetition_penalty)
             logits[repeated] = np.where(values > 0, values / penalty, values * penalty)
@@ -62,10 +69,10 @@ class Sampler:
         logits[forbidden] = -np.inf
         return logits
 
-    def _draw(self, logits: Logits) -> int:
+    def _draw(self, logits: Logits, highest: np.float32) -> int:
         options = self.sampling
         # Shifted first: a tiny temperature must not overflow the quotient.
-        scaled = (logits - logits.max()) / np.float32(max(options.temperature, 1e-6))
+        scaled = (logits - highest) / np.float32(max(options.temperature, 1e-6))
         candidates = None
         if 0 < options.top_k < len(scaled):
             candidates = _best(scaled, options.top_k)
@@ -79,6 +86,17 @@ class Sampler:
         place = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
         place = min(place, len(scaled) - 1)
         return place if candidates is None else int(candidates[place])
+
+
+def _best_one(logits: Logits) -> int:
+    """Place of the highest of ``logits``. One NaN among them is enough to be refused: argmax finds it."""
+    best = int(logits.argmax())
+    if not np.isfinite(logits[best]):
+        raise QuipuError(
+            f"the model's highest logit is {logits[best]}: its weights are damaged, its arithmetic overflows (load it "
+            "with dtype float32), or the repetition_penalty is extreme"
+        )
+    return best
 
 
 def _best(values: Logits, count: int) -> NDArray[np.int64]:
@@ -111,8 +129,11 @@ def _nucleus(scaled: Logits, top_p: float, among: NDArray[np.int64] | None) -> N
 
 
 def score(logits: Logits, token: int, alternatives: int) -> Score:
-    """Log-probability of ``token`` and the ``alternatives`` best under softmax of float32 [vocabulary]."""
-    shifted = logits - logits.max()
+    """Log-probability of ``token`` and the ``alternatives`` best under softmax of float32 [vocabulary].
+
+    Raises QuipuError where the logits are not numbers.
+    """
+    shifted = logits - logits[_best_one(logits)]
     normalizer = float(np.log(np.exp(shifted).sum(dtype=np.float64)))
     places = _best(shifted, alternatives) if alternatives else ()
     top = tuple((int(place), float(shifted[place]) - normalizer) for place in places)

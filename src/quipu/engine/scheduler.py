@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from quipu.engine.kv_cache import ROOT, BlockPool, blocks_for, extend_digest
+from quipu.engine.kv_cache import BlockPool, blocks_for
 from quipu.engine.request import Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import Overloaded
@@ -75,11 +75,9 @@ class Scheduler:
 
     def advance(self, sequence: Sequence, count: int) -> None:
         """Note that ``count`` more tokens are in the cache, and name the blocks that this filled."""
+        full = sequence.computed // BLOCK_SIZE
         sequence.computed += count
-        for place in range(len(sequence.digests), sequence.computed // BLOCK_SIZE):
-            parent = sequence.digests[-1] if sequence.digests else ROOT
-            digest = extend_digest(parent, sequence.tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE])
-            sequence.digests.append(digest)
+        for place, digest in enumerate(sequence.names(sequence.computed // BLOCK_SIZE)[full:], full):
             self.pool.register(sequence.blocks[place], digest)
 
     def finish(self, sequence: Sequence) -> None:
@@ -119,14 +117,13 @@ class Scheduler:
 
     def _start(self, sequence: Sequence) -> bool:
         # At least one token is computed even if all are in the cache: its logits are what the next one is drawn from.
-        reusable = [] if sequence.scores_prompt else sequence.tokens[:-1]
-        shared, digests = self.pool.match(reusable)
+        reusable = 0 if sequence.scores_prompt else (len(sequence.tokens) - 1) // BLOCK_SIZE
+        shared = self.pool.match(sequence.names(reusable))
         needed = blocks_for(len(sequence.tokens)) - len(shared)
         if self.pool.available(shared) < needed:
             return False
         self.pool.share(shared)
         sequence.blocks = shared + self.pool.allocate(needed)
-        sequence.digests = digests
         sequence.computed = len(shared) * BLOCK_SIZE
         if sequence.cached is None:
             sequence.cached = sequence.computed
@@ -145,7 +142,7 @@ class Scheduler:
 
     def _give_back(self, sequence: Sequence) -> None:
         self.pool.release(sequence.blocks)
-        sequence.blocks, sequence.digests = [], []
+        sequence.blocks = []
 
     @staticmethod
     def _waits_for_leader(sequence: Sequence) -> bool:

@@ -61,7 +61,7 @@ def merged(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
                 f"{folder}: lora_B {up.shape} times lora_A {down.shape} does not fit {name} {base.shape}; "
                 "it is of another model"
             )
-        delta = (up.float32(), down.float32(), _scale(config, module, folder))
+        delta = (up.float32(), down.float32(), _scale(config, module, folder, down.shape[0]))
         result[name] = _Adapted(name, base.shape, "F32", base.data, None, base, delta)
     return result
 
@@ -88,20 +88,30 @@ def _pairs(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         if match is None:
             raise UnsupportedCheckpoint(f"{path}: {name} is no LoRA matrix that can be merged here; merge it with PEFT")
         found.setdefault(match["module"], {})[match["side"]] = tensor
+    if not found:
+        raise DamagedCheckpoint(f"{path} holds no LoRA matrices: merged, it would change nothing")
     for module, sides in found.items():
         if len(sides) != 2:
             raise DamagedCheckpoint(f"{path}: {module} has lora_{next(iter(sides))} but not its counterpart")
     return {module: (sides["A"], sides["B"]) for module, sides in found.items()}
 
 
-def _scale(config: Mapping[str, Any], module: str, folder: Path) -> float:
-    rank = _pattern(config.get("rank_pattern") or {}, module, config.get("r"))
-    alpha = _pattern(config.get("alpha_pattern") or {}, module, config.get("lora_alpha"))
+def _scale(config: Mapping[str, Any], module: str, folder: Path, columns: int) -> float:
+    rank = _pattern(config, "rank_pattern", module, config.get("r"), folder)
+    alpha = _pattern(config, "alpha_pattern", module, config.get("lora_alpha"), folder)
     if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
         raise DamagedCheckpoint(f"{folder}/adapter_config.json: r is {rank!r} and lora_alpha {alpha!r}; give numbers")
+    if rank != columns:
+        raise DamagedCheckpoint(f"{folder}: the rank of {module} is {columns}, adapter_config.json says {rank}")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+def _pattern(config: Mapping[str, Any], field: str, module: str, default: Any, folder: Path) -> Any:
     """The value whose key matches the end of ``module``, as PEFT looks it up."""
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    patterns = config.get(field) or {}
+    try:
+        return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    except (AttributeError, re.error) as error:
+        raise DamagedCheckpoint(
+            f"{folder}/adapter_config.json: {field} must map patterns of module names to numbers: {error}"
+        ) from None
