@@ -353,6 +353,11 @@ Prompt: TypeAlias = str | Sequence[int] | Sequence[Message | Mapping[str, Any]]
 """Text to continue, token ids to continue, or a conversation to answer."""
 
 
+def is_conversation(prompt: Prompt) -> bool:
+    """Whether ``prompt`` is a conversation to answer, not text or token ids to continue."""
+    return not isinstance(prompt, str) and not all(type(token) is int for token in prompt)
+
+
 class Generator(Protocol):
     """All that capabilities and evidence know of a model: a local engine, a remote endpoint, a fake, an oracle."""
 

@@ -65,7 +65,7 @@ def test_an_answer_that_fails_ends_the_stream_and_aborts_the_others():
     events: queue.SimpleQueue = queue.SimpleQueue()
     events.put(EngineStopped("bad luck"))
     aborted = []
-    stream = Stream(SimpleNamespace(abort=lambda: aborted.append(True)), events, 2)
+    stream = Stream(None, SimpleNamespace(abort=lambda: aborted.append(True)), events, 2)
     with pytest.raises(EngineStopped, match="bad luck"):
         next(stream)
     assert (aborted, list(stream)) == ([True], [])
@@ -121,7 +121,7 @@ def test_a_stream_closed_by_another_thread_ends_there():
 
     events: queue.SimpleQueue = Closing()
     events.put(Chunk(finish_reason="abort"))
-    stream = Stream(SimpleNamespace(abort=lambda: None), events, 1)
+    stream = Stream(None, SimpleNamespace(abort=lambda: None), events, 1)
     reader = threading.Thread(target=list, args=(stream,), daemon=True)
     reader.start()
     reader.join(5)
@@ -238,6 +238,19 @@ def test_a_model_without_text_files_reads_ids_only():
             bare.generate("hello")
         with pytest.raises(MissingTemplate, match="no chat template"):
             bare.chat(HELLO)
+
+
+def test_a_model_that_nobody_holds_frees_its_engine():
+    model = fake_model()
+    engine = model.engine
+    stream = model.stream(HELLO, temperature=0)
+    del model
+    gc.collect()
+    assert "".join(map(str, stream)) == "You said: hello", "a stream holds its model"
+    del stream
+    gc.collect()
+    with pytest.raises(EngineStopped):
+        engine.submit([1], Sampling(), None)
 
 
 def test_names_of_the_package():

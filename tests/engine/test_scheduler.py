@@ -11,7 +11,7 @@ from quipu.engine.kv_cache import BlockPool, blocks_for, extend_digest
 from quipu.engine.request import Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.engine.scheduler import Scheduler
-from quipu.errors import Overloaded
+from quipu.errors import InvalidRequest, Overloaded
 from quipu.types import Sampling
 
 CONTEXT = 12 * BLOCK_SIZE
@@ -257,3 +257,15 @@ def test_a_full_queue_refuses_and_says_when_to_come_back():
 
 def test_blocks_cover_exactly():
     assert [blocks_for(count) for count in (0, 1, BLOCK_SIZE, BLOCK_SIZE + 1)] == [0, 1, 1, 2]
+
+
+def test_more_answers_than_could_ever_wait_are_not_told_to_try_again():
+    with pytest.raises(InvalidRequest, match="for 13 answers at once; at most 4 are generated and 8 wait"):
+        scheduler().check_room(13)
+
+
+def test_what_a_short_prompt_leaves_of_its_part_goes_to_a_long_one():
+    schedule = scheduler(prompt_tokens=64)
+    reading, short = sequence(range(300)), sequence(range(900, 910))
+    schedule.add([reading, short])
+    assert run_step(schedule) == [(short, 10), (reading, 54)]

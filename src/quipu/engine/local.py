@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import queue
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -18,7 +19,18 @@ from quipu.engine.text_stream import TextStream
 from quipu.errors import InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
-from quipu.types import Chunk, Completion, Facts, FinishReason, Message, Prompt, Sampling, TokenLogprob, Usage
+from quipu.types import (
+    Chunk,
+    Completion,
+    Facts,
+    FinishReason,
+    Message,
+    Prompt,
+    Sampling,
+    TokenLogprob,
+    Usage,
+    is_conversation,
+)
 
 Event = Chunk | QuipuError
 """What a submitted request brings: chunks, or the error that ended one of its answers."""
@@ -49,6 +61,8 @@ class LocalModel:
         self._chat_format = chat_format
         self._reference = reference
         self._file_hash = file_hash
+        # A model that nobody holds any more must not keep its weights and its thread.
+        weakref.finalize(self, engine.close)
 
     @property
     def context_length(self) -> int:
@@ -78,7 +92,7 @@ class LocalModel:
             raise InvalidRequest(
                 "the prompt must be text, token ids, or a list of messages, not empty", param="messages"
             )
-        if all(isinstance(token, int) and not isinstance(token, bool) for token in prompt):
+        if not is_conversation(prompt):
             return list(cast("Sequence[int]", prompt))
         conversation = cast("Sequence[Message | Mapping[str, Any]]", prompt)
         messages = [Message.of(message, f"messages[{place}]") for place, message in enumerate(conversation)]
@@ -125,8 +139,8 @@ class LocalModel:
             sampling = dataclasses.replace(sampling, **options)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         ids = self.prompt_ids(prompt)
-        continues = isinstance(prompt, str) or isinstance(prompt[0], int)
-        return Stream(self.submit(ids, sampling, events.put, continues=continues), events, sampling.n)
+        handle = self.submit(ids, sampling, events.put, continues=not is_conversation(prompt))
+        return Stream(self, handle, events, sampling.n)
 
     def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
         """The answer to a conversation: a string that carries choices, log-probabilities and usage."""
@@ -176,7 +190,8 @@ class LocalModel:
 class Stream(Iterator[Chunk]):
     """Chunks of one request as they come. Closing it, leaving its ``with`` block, or losing it aborts the request."""
 
-    def __init__(self, handle: Handle, events: queue.SimpleQueue[Event], answers: int) -> None:
+    def __init__(self, model: LocalModel, handle: Handle, events: queue.SimpleQueue[Event], answers: int) -> None:
+        self._model = model  # held, so that it is not closed while its answer is still coming
         self._handle = handle
         self._events = events
         self._unfinished = answers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,11 +83,6 @@ class Sequence:
     def generated(self) -> int:
         """Tokens of the answer so far."""
         return len(self.tokens) - self.prompt_length
-
-    @property
-    def answer(self) -> Tokens[int]:
-        """Ids of the answer so far."""
-        return self.tokens[self.prompt_length :]
 
     @property
     def decoding(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from quipu.engine.kv_cache import BlockPool, blocks_for
 from quipu.engine.request import Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE
-from quipu.errors import Overloaded
+from quipu.errors import InvalidRequest, Overloaded
 
 
 class Scheduler:
@@ -37,10 +37,17 @@ class Scheduler:
         self.preempted = 0
 
     def check_room(self, count: int) -> None:
-        """Raise Overloaded if ``count`` more sequences would make the queue longer than allowed.
+        """Raise Overloaded if ``count`` more sequences would make the queue longer than allowed, or InvalidRequest
+        if they would even if nothing else ran.
 
         What can start at once does not count against the queue.
         """
+        if count > self.queue + self.concurrency:
+            raise InvalidRequest(
+                f"the request is for {count} answers at once; at most {self.concurrency} are generated and "
+                f"{self.queue} wait, so it could never start: ask for fewer, or start with a larger --queue",
+                param="n",
+            )
         running, waiting = len(self.running), len(self.waiting)
         if waiting + count > self.queue + max(0, self.concurrency - running):
             raise Overloaded(
@@ -67,7 +74,8 @@ class Scheduler:
         budget = self.mixed_prompt_tokens if step else self.prompt_tokens
         prefilling = [sequence for sequence in self.running if not sequence.decoding]
         prefilling += self._admit(budget // BLOCK_SIZE - len(prefilling))
-        for place, sequence in enumerate(prefilling):
+        # The shortest first, so that what they leave of their part goes to the others.
+        for place, sequence in enumerate(sorted(prefilling, key=lambda each: each.remaining)):
             count = min(sequence.remaining, max(1, budget // (len(prefilling) - place)))
             budget -= count
             step.append((sequence, count))

@@ -14,7 +14,7 @@ from quipu.engine.engine import Handle
 from quipu.engine.local import Event, LocalModel
 from quipu.errors import QuipuError
 from quipu.serve.metrics import Clock
-from quipu.types import Chunk, Completion, Prompt, Sampling
+from quipu.types import Chunk, Completion, Prompt, Sampling, is_conversation
 
 Result = TypeVar("Result")
 
@@ -78,8 +78,9 @@ class Generation:
     def _submit(self) -> None:
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.
         self.prompts = [self.model.prompt_ids(prompt) for prompt in self._given]
-        for place, ids in enumerate(self.prompts):
-            handle = self.model.submit(ids, self.sampling, partial(self._deliver, place))
+        for place, (given, ids) in enumerate(zip(self._given, self.prompts, strict=True)):
+            deliver = partial(self._deliver, place)
+            handle = self.model.submit(ids, self.sampling, deliver, continues=not is_conversation(given))
             self._handles.append(handle)
             if not self._unfinished:  # aborted while this thread was busy
                 handle.abort()
