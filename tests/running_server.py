@@ -55,7 +55,7 @@ class Running:
 
 @contextmanager
 def serving(
-    models: dict[str, LocalModel] | None = None, *, grace_seconds: float = 0.2, http: str = "auto", **options: Any
+    models: dict[str, LocalModel] | None = None, *, grace_seconds: float = 0.2, **options: Any
 ) -> Iterator[Running]:
     """Run a server until the block ends; then it must have stopped and closed its models."""
     models = models or {"fake": fake_model()}
@@ -63,7 +63,6 @@ def serving(
     ready = threading.Event()
     with bind("127.0.0.1", 0) as listener:
         server = Server(app, app.state.service, lambda _: ready.set(), grace_seconds)
-        server.config.http = http
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
         assert ready.wait(10)

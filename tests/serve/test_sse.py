@@ -27,9 +27,8 @@ def normal(raw: bytes) -> list[str]:
     return text.split("\n\n")
 
 
-@pytest.mark.parametrize("http", ["h11", "httptools"])
-def test_a_chat_stream_byte_for_byte(http: str) -> None:
-    with serving({"fake": fake_model(lambda asked: "né")}, http=http) as server:
+def test_a_chat_stream_byte_for_byte() -> None:
+    with serving({"fake": fake_model(lambda asked: "né")}) as server:
         response = server.post(CHAT, messages=HI, temperature=0, stream=True, stream_options={"include_usage": True})
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert response.headers["cache-control"] == "no-cache"

@@ -73,6 +73,8 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
+            # Pure Python and strict. "auto" would take whichever parser happens to be installed.
+            http="h11",
             ws="none",
             # The last resort, for a client that reads so slowly that even the end of its stream cannot be sent.
             timeout_graceful_shutdown=int(grace_seconds) + 3,
