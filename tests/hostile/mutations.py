@@ -199,7 +199,7 @@ def gguf(data: bytes, random: Random) -> bytes:
         numbers, entries = _gguf_fields(data)
     except (struct.error, KeyError, IndexError, MemoryError):
         return bytewise(data, random)
-    if random.random() < 0.15:
+    if entries and random.random() < 0.15:
         start, end = random.choice(entries)
         return random.choice([data[:start] + data[end:], data[:end] + data[start:end] + data[end:]])
     at, width = random.choice(numbers)

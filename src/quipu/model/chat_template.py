@@ -15,10 +15,12 @@ PINNED_DATE = "26 Jul 2024"
 """What templates that ask for today's date are told: the fallback written in Llama 3.2's own template. A date that
 moves would change every prompt at midnight: no cached prefix and no repeatable answer."""
 
-MOST_SOURCE = 1 << 18
-"""Characters of a template; the longest of a published Llama checkpoint has some 20,000."""
+MOST_SOURCE = 100_000
+"""Characters of a template; the longest of a published Llama checkpoint has some 20,000. Compiling takes up to 700
+bytes for each."""
 
 _SECONDS = 10.0
+_WRITTEN = 250_000  # characters of its own; encoding a text takes a hundred times its size
 _SIZE, _SIZE_PER_CHARACTER = 8_000_000, 64  # what may be made for any conversation, and for each character of it
 
 
@@ -65,7 +67,7 @@ class ChatTemplate:
         writes without end.
         """
         read = len(repr(messages))
-        limit = 1_000_000 + 8 * read
+        limit = _WRITTEN + 8 * read
         written, length = [], 0
         try:
             with spending(Budget(_SIZE + _SIZE_PER_CHARACTER * read, _SECONDS)):

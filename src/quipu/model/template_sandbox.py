@@ -30,7 +30,7 @@ from jinja2.visitor import NodeTransformer
 
 from quipu.model.template_json import to_json
 
-_ITEM = 64  # what one item of a list counts, in characters
+_ITEM, _POINTER = 64, 8  # what one item of a list counts, in characters, and what a copy of the list does for each
 _MOST_BITS = 10_000  # of an integer
 _MOST_COUNT = 100_000  # what a filter may be told to do that often, as range() may
 _MOST_WIDTH = re.compile(r"\d{4}|\*")  # in a format
@@ -138,9 +138,7 @@ def _tabs(value: str, size: Any = 8) -> int:
     return len(value) + value.count("\t") * _count(size)
 
 
-def _joined(separator: str, values: Any) -> int:
-    if not isinstance(values, list | tuple | str | Mapping):
-        raise SecurityError("join takes a list; write | list before it")
+def _joined(separator: str, values: list[Any]) -> int:
     return 2 * _budget.get().measure(values) + len(values) * len(separator)
 
 
@@ -293,9 +291,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             methods: Mapping[str, Any] = next((known for kind, known in _METHODS if isinstance(owner, kind)), {})
             if name not in methods:
                 raise SecurityError(f"the method {name} of {type(owner).__name__} is unsafe")
+            if name == "join":
+                args = (list(*args),)  # what is made only while it is read cannot be measured
             if methods[name] is not None:
                 named = {key: value for key, value in kwargs.items() if key not in ("_loop_vars", "_block_vars")}
                 budget.spend(methods[name](owner, *args, **named), f"the method {name}")
+                return context.call(function, *args, **kwargs)
         return _paid(context.call(function, *args, **kwargs), "a call")
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -351,7 +352,7 @@ def _operated(budget: Budget, operator: str, left: Any, right: Any) -> int:
         return abs(times) * budget.measure(right if isinstance(left, int) else left)
     size = budget.measure(left) + budget.measure(right)
     if isinstance(left, list | tuple) and isinstance(right, list | tuple) and size <= budget.left:
-        return _ITEM * (len(left) + len(right))  # what is in them is not copied
+        return _POINTER * (len(left) + len(right))  # what is in them is not copied
     return size
 
 
