@@ -105,11 +105,35 @@ DOUBLING = "{% set ns = namespace(s='aa') %}{% for i in range(60) %}{% set ns.s 
         (DOUBLING.replace("?", "~"), "operator ~"),
         ("{% for i in range(9999) %}{{ 'a' * 99999 }}{% endfor %}", "wrote more than"),
         ("{{ lipsum(9) }}", "'lipsum' is undefined"),
+        ("{{ '%9999d' % 1 }}", "a format may ask for at most 999 characters"),
+        ("{{ '{:9999}'.format(1) }}", "a format may ask for at most 999 characters"),
+        ("{{ [[1]] | sum(start=[]) }}", "sum adds numbers only"),
+        ("{{ messages | tojson(indent=101) }}", "tojson indents and separates by at most 100 characters"),
+        ("{{ 'x' | center(100001) }}", "100001 is more than the 100000 that a template may ask for"),
+        ("{{ 'x'.encode() }}", "the method encode of str is unsafe"),
+        ("{{ 'x' | pprint }}", "No filter named 'pprint'"),
     ],
 )
 def test_templates_that_fail(source, message):
     with pytest.raises(UnsupportedCheckpoint, match=message):
         ChatTemplate(source).render([])
+
+
+def test_a_template_of_absurd_length():
+    with pytest.raises(UnsupportedCheckpoint, match="chat template has 100001 characters; at most 100000 are read"):
+        ChatTemplate("x" * 100001)
+
+
+def test_long_conversations_fit_the_budget():
+    """Every message of 1,000 measured, sliced, joined, collected and written: more than any real template does."""
+    source = (
+        "{% set ns = namespace(texts=[]) %}{% macro turn(m) %}{{ m.content | trim | replace('a', 'bb') }}{% endmacro %}"
+        "{% for m in messages[0:] %}{% set ns.texts = ns.texts + [m.content] %}{{ turn(m) }}{{ m | tojson }}"
+        "{{ m.content.split(' ')[0] }}{{ '%s' | format(m.role) }}{% endfor %}{{ ','.join(ns.texts | map('upper')) }}"
+        "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join('\n') }}"
+    )
+    messages = [{"role": "user", "content": "a b c d e f g h " * 60} for _ in range(1000)]
+    assert len(ChatTemplate(source).render(messages)) > 3_000_000
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, x=torch.zeros(100)) / "consolidated.00.pth"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DamagedCheckpoint, match="is truncated"):
+        read_meta_pth(tmp_path)
+
+
+def test_a_zip_on_several_disks_is_refused(tmp_path: Path) -> None:
+    """zipfile.is_zipfile of Python 3.11 raises an error of its own."""
+    locator = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2)
+    end = b"PK\x05\x06" + struct.pack("<4H2LH", 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    (tmp_path / "consolidated.00.pth").write_bytes(bytes(64) + locator + end)
+    with pytest.raises(DamagedCheckpoint, match=r"not a file of torch\.save"):
         read_meta_pth(tmp_path)
 
 

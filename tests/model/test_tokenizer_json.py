@@ -195,3 +195,41 @@ def test_a_missing_or_foreign_file(tmp_path):
     (tmp_path / "tokenizer.json").write_text("[" * 100_000)
     with pytest.raises(DamagedCheckpoint, match="is not JSON"):
         Tokenizer.from_json(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"added_tokens": 5}, "added_tokens is 5, not a list"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": 0.5}}, "model.merges is 0.5, not a list"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "unk_token": ["a"]}}, "unk_token .* is not in model.vocab"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": 7}}, "normalizer or pre_tokenizer is not one"),
+    ],
+)
+def test_fields_of_a_wrong_type(change, message, tmp_path):
+    document = {"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document | change))
+    with pytest.raises(DamagedCheckpoint, match=message):
+        Tokenizer.from_json(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        {"single": [{"SpecialToken": "x"}]},
+        {"single": [{"SpecialToken": 1}]},
+        {"processors": 5},
+        {"processors": [3]},
+    ],
+)
+def test_a_post_processor_that_makes_no_sense_adds_no_bos(processor, tmp_path):
+    document = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "post_processor": processor}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    assert Tokenizer.from_json(tmp_path / "tokenizer.json").add_bos is False
+
+
+def test_a_bos_token_that_is_no_text(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": ["a"]}))
+    with pytest.raises(DamagedCheckpoint, match=r"names bos_token \['a'\], which"):
+        Tokenizer.from_json(tmp_path / "tokenizer.json")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
@@ -73,10 +76,17 @@ def load(
     chat_format = _chat_format(checkpoint, tokenizer)
     # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
     checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
+    checkpoint.check_unchanged()
     runner = torch_runner.TorchRunner.load(
         checkpoint.config, tensors, run_dtype, where, blocks, threads=threads, progress=progress
     )
     return_freed_memory()
+
+    def reference(ids: Sequence[int]) -> NDArray[np.float32]:
+        checkpoint.check_unchanged()  # it reads the files again, long after they were opened
+        logits: NDArray[np.float32] = torch_runner.reference(checkpoint.config, tensors, ids)
+        return logits
+
     end_ids = {*checkpoint.eos_ids, *(tokenizer.eos_ids if tokenizer else ())}
     return LocalModel(
         Engine(
@@ -91,7 +101,7 @@ def load(
         tokenizer,
         chat_format,
         sampling_defaults=checkpoint.sampling_defaults,
-        reference=lambda ids: torch_runner.reference(checkpoint.config, tensors, ids),
+        reference=reference,
         file_hash=checkpoint.file_hash,
     )
 

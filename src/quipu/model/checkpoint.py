@@ -15,7 +15,7 @@ from typing import Any, Literal
 from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 from quipu.model import folder as side
 from quipu.model.config import ModelConfig, from_gguf, from_huggingface, from_meta
-from quipu.model.files import read_json, reading
+from quipu.model.files import FileState, check_unchanged, file_states, read_json, reading
 from quipu.model.folder import TokenizerSource
 from quipu.model.gguf import GGUFFile, canonical_name, canonical_tensors, read_gguf, rope_divisors
 from quipu.model.known import cached_snapshot, known_models
@@ -30,9 +30,8 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 class Checkpoint:
     """An opened checkpoint: configuration and weights, checked against each other, and what else its files say.
 
-    ``tensors`` go by canonical (Hugging Face) names. ``metadata`` is the GGUF's, else empty. ``sampling_defaults``
-    uses the names of Sampling. ``files`` are all that make up the model, weights first.
-    """
+        ``tensors`` go by canonical (Hugging Face) names. ``metadata`` is the GGUF's, else empty. ``sampling_defaults``
+    XX"""
 
     path: Path
     format: Format
@@ -46,6 +45,11 @@ class Checkpoint:
     sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
     license: str | None = None
     tokenizer_source: TokenizerSource | None = field(default=None, repr=False)
+    states: Mapping[Path, FileState] = field(default_factory=dict, repr=False)
+
+    def check_unchanged(self) -> None:
+        """Call before reading ``tensors`` later than right after opening. Raises DamagedCheckpoint."""
+        check_unchanged(self.states)
 
     @property
     def quantization(self) -> dict[str, int]:
@@ -104,6 +108,11 @@ def open_checkpoint(model: str | Path) -> Checkpoint:
     Weights are mapped, not read. Raises ModelNotFound, DamagedCheckpoint or UnsupportedCheckpoint (CheckpointError
     for files that may not be read).
     """
+    checkpoint = _opened(model)
+    return replace(checkpoint, states=file_states(checkpoint.files))
+
+
+def _opened(model: str | Path) -> Checkpoint:
     path = resolve(model)
     name = model if isinstance(model, str) and _is_name(model) else path.absolute().name.removesuffix(".gguf")
     checkpoint = _open(path, name)

@@ -6,10 +6,10 @@ import errno
 import json
 import mmap
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,39 @@ def reading(path: Path) -> Iterator[None]:
         if error.errno == errno.ELOOP:
             raise CheckpointError(f"{path} is a symbolic link that leads back to itself; replace it") from None
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+FileState: TypeAlias = tuple[int, int, int]
+"""Inode, size, and time of the last change in nanoseconds."""
+
+
+def file_states(paths: Iterable[Path]) -> dict[Path, FileState]:
+    """What ``check_unchanged`` compares with later."""
+    states = {}
+    for path in paths:
+        with reading(path):
+            status = path.stat()
+        states[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return states
+
+
+def check_unchanged(states: Mapping[Path, FileState]) -> None:
+    """Raise DamagedCheckpoint where a mapped file was written to in place: beyond its new end, reading it is SIGBUS,
+    which ends the process.
+
+    A file that was removed, or replaced by another one, is no danger: the map keeps what it was. A file cut short
+    between this check and the read is not noticed; no check could.
+    """
+    for path, (inode, size, changed) in states.items():
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if status.st_ino == inode and (status.st_size, status.st_mtime_ns) != (size, changed):
+            raise DamagedCheckpoint(
+                f"{path} was changed while the model was in use ({size} bytes then, {status.st_size} now); "
+                "load it again"
+            )
 
 
 def map_file(path: Path) -> NDArray[np.uint8]:

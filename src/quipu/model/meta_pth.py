@@ -69,18 +69,21 @@ def read_meta_pth(folder: Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
     map_file(path)  # refuses what is not a regular file with bytes in it
-    if not zipfile.is_zipfile(path):
+    if not _is_zip(path):
         raise DamagedCheckpoint(f"{path} is truncated, or not a file of torch.save; download it again")
     try:
         # BytesIO is what Meta's exporter left under "_extra_state"; it is inert, and skipped below.
         with torch.serialization.safe_globals([io.BytesIO]):
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle fails in any way at all
-        if "Unsupported global" in str(error) or "Unsupported operand" in str(error):
+        # torch words it in several ways: "Unsupported global: ...", "unsupported GLOBAL ... whose module is blocked".
+        if any(word in str(error).lower() for word in ("unsupported global", "unsupported operand")):
             raise UnsupportedCheckpoint(
                 f"{path} asks for more than tensors, and quipu runs no code from a checkpoint; use safetensors or GGUF"
             ) from error
-        raise DamagedCheckpoint(f"{path} cannot be read ({error!s:.200}); download it again") from error
+        # What torch says of a damaged pickle ends in the advice to run it.
+        reason = "its pickle is damaged" if "weights_only" in str(error) else f"{error!s:.200}"
+        raise DamagedCheckpoint(f"{path} cannot be read ({reason}); download it again") from error
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
         raise DamagedCheckpoint(f"{path} does not hold named tensors; download it again")
     tensors: dict[str, torch.Tensor] = {}
@@ -92,6 +95,13 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
             raise DamagedCheckpoint(f"{path}: two tensors stand for {name}, one of them {stored}")
         tensors[name] = _checked(stored, value, path)
     return tensors
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # a damaged directory, in Python 3.11 and 3.12
+        return False
 
 
 def canonical_name(name: str) -> str:

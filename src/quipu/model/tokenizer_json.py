@@ -74,6 +74,12 @@ def _index(value: Any, path: Path, field: str) -> int:
     return value
 
 
+def _list(value: Any, path: Path, field: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise DamagedCheckpoint(f"{path}: {field} is {value!r:.40}, not a list; get the file again")
+    return value or []
+
+
 def _vocabulary(model: Mapping[str, Any], path: Path) -> dict[str, int]:
     vocab = model.get("vocab")
     if not isinstance(vocab, dict) or not vocab:
@@ -86,7 +92,7 @@ def _vocabulary(model: Mapping[str, Any], path: Path) -> dict[str, int]:
 
 def _merges(model: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
     """Written as "a b" in older files, as ["a", "b"] in newer ones."""
-    for merge in model.get("merges") or ():
+    for merge in _list(model.get("merges"), path, "model.merges"):
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise DamagedCheckpoint(f"{path}: model.merges holds {merge!r:.80}, not two tokens; get the file again")
@@ -95,14 +101,14 @@ def _merges(model: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
 
 def _unknown(model: Mapping[str, Any], ids: Mapping[str, int], path: Path) -> str | None:
     unknown = model.get("unk_token")
-    if unknown is not None and unknown not in ids:
+    if unknown is not None and (not isinstance(unknown, str) or unknown not in ids):
         raise DamagedCheckpoint(f"{path}: model.unk_token {unknown!r:.40} is not in model.vocab; get the file again")
     return unknown
 
 
 def _added(document: Mapping[str, Any], path: Path) -> dict[str, AddedToken]:
     added = {}
-    for i, entry in enumerate(document.get("added_tokens") or ()):
+    for i, entry in enumerate(_list(document.get("added_tokens"), path, "added_tokens")):
         if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
             raise DamagedCheckpoint(f"{path}: added_tokens[{i}] has no content; get the file again")
         added[entry["content"]] = AddedToken(
@@ -121,7 +127,8 @@ def _parts(document: Mapping[str, Any], *fields: str) -> Iterator[dict[str, Any]
         step = document.get(field)
         if isinstance(step, dict):
             parts = step.get("pretokenizers") or step.get("decoders") or [step]
-            yield from (part for part in parts if isinstance(part, dict))
+            # What is no list of steps is for the tokenizers library to refuse.
+            yield from (part for part in parts if isinstance(part, dict)) if isinstance(parts, list) else ()
 
 
 def _drops_space(decoder: Mapping[str, Any]) -> bool:
@@ -146,7 +153,7 @@ def _named(config: Mapping[str, Any], field: str, added: Mapping[str, AddedToken
     text = value.get("content") if isinstance(value, dict) else value
     if text is None:
         return None
-    if text not in added:
+    if not isinstance(text, str) or text not in added:
         raise DamagedCheckpoint(f"tokenizer_config.json names {field} {text!r:.40}, which {path} does not declare")
     return added[text].id
 
@@ -171,8 +178,11 @@ def _leading_special(processor: Any) -> str:
     """The special token that a TemplateProcessing (or a Sequence with one) puts first, else an empty string."""
     if not isinstance(processor, dict):
         return ""
-    for step in processor.get("processors") or [processor]:
+    steps = processor.get("processors") or [processor]
+    for step in steps if isinstance(steps, list) else ():
         single = step.get("single") if isinstance(step, dict) else None
-        if isinstance(single, list) and single and isinstance(single[0], dict) and "SpecialToken" in single[0]:
-            return str(single[0]["SpecialToken"].get("id", ""))
+        first = single[0] if isinstance(single, list) and single else None
+        token = first.get("SpecialToken") if isinstance(first, dict) else None
+        if isinstance(token, dict):
+            return str(token.get("id", ""))
     return ""
