@@ -70,7 +70,8 @@ class Answer(Streamed, Protocol):
 async def begin(service: Service, request: Request, fields: SamplingFields, prompts: Sequence[Prompt]) -> Generation:
     """Find the model, submit ``prompts`` to it. Raises what is wrong with the request, by field name."""
     model = service.find(fields.model, request)
-    generation = Generation(model, prompts, model.sampling(fields.sampling()), service.clock(fields.model))
+    sampling = model.sampling(fields.sampling())
+    generation = Generation(model, prompts, sampling, service.clock(fields.model), service.limits)
     return await generation.start()
 
 
