@@ -322,3 +322,24 @@ def test_examples_run(name, server, loads, monkeypatch, capsys):
 
 def test_every_example_is_tested():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"openai_chat", "python_api", "logprobs"}
+
+
+# ---- security
+
+
+def test_every_named_test_exists():
+    rows = re.findall(r"^\| .*`tests/.*$", text("docs/security.md"), re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        file = None
+        for code in codes(row):
+            if code.startswith("tests/"):
+                file = code
+            elif code.startswith("test_"):
+                assert f"def {code}(" in text(file), f"{file} has no {code}"
+
+
+def test_every_limit_is_described_with_its_default():
+    for field in dataclasses.fields(Limits):
+        row = rf"^\| `{field.metadata['flag']}` \| [^|]* \| {int(field.default)} \|"
+        assert re.search(row, text("docs/http.md"), re.MULTILINE), field.name
