@@ -23,7 +23,8 @@ from quipu.engine.fake import fake_model
 from quipu.engine.load import load
 from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
 from quipu.model.weights import KINDS
-from quipu.serve.app import MAX_BODY_BYTES, create_app
+from quipu.serve.app import create_app
+from quipu.serve.limits import Limits
 from quipu.serve.openai import schemas
 from quipu.serve.server import GRACE_SECONDS, Server, address, bind
 from quipu.types import MAX_LOGPROBS, Facts, Sampling
@@ -204,8 +205,8 @@ def test_every_error_code_exists_with_its_status():
 
 def test_numbers_are_those_of_the_code():
     document = " ".join(text("docs/http.md").split())
-    assert f"at most {MAX_BODY_BYTES >> 20} MiB" in document
-    assert f"a string or at most {schemas.MAX_STOPS}" in document
+    assert f"at most {Limits().body_bytes >> 20} MiB" in document
+    assert f"a string or at most {Limits().stops}" in document
     assert f"off; 0 to {MAX_LOGPROBS}" in document
     defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
     assert f"{defaults['prompt_tokens']} tokens a step" in document
@@ -321,3 +322,24 @@ def test_examples_run(name, server, loads, monkeypatch, capsys):
 
 def test_every_example_is_tested():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"openai_chat", "python_api", "logprobs"}
+
+
+# ---- security
+
+
+def test_every_named_test_exists():
+    rows = re.findall(r"^\| .*`tests/.*$", text("docs/security.md"), re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        file = None
+        for code in codes(row):
+            if code.startswith("tests/"):
+                file = code
+            elif code.startswith("test_"):
+                assert f"def {code}(" in text(file), f"{file} has no {code}"
+
+
+def test_every_limit_is_described_with_its_default():
+    for field in dataclasses.fields(Limits):
+        row = rf"^\| `{field.metadata['flag']}` \| [^|]* \| {int(field.default)} \|"
+        assert re.search(row, text("docs/http.md"), re.MULTILINE), field.name

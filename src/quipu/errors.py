@@ -46,6 +46,34 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class HeadersTooLarge(InvalidRequest):
+    """The address and headers of a request have more bytes, or are more, than the server reads."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class SlowRequest(InvalidRequest):
+    """The body of a request took longer to arrive than the server waits."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class WrongKey(InvalidRequest):
+    """The server wants a key and the request has none, or another one."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(InvalidRequest):
+    """A web page, or a name of this machine, from which the server was not told to take requests."""
+
+    status = 403
+    code = "forbidden"
+
+
 class Overloaded(QuipuError):
     """The queue is full; ``retry_after`` is a hint in seconds."""
 
@@ -56,6 +84,21 @@ class Overloaded(QuipuError):
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ServerBusy(Overloaded):
+    """As many requests or connections as the server takes at once."""
+
+    status = 503
+    type = "server_error"
+    code = "server_busy"
+
+
+class TookTooLong(QuipuError):
+    """The answer was not complete within the time that a request may take."""
+
+    status = 503
+    code = "time_limit"
 
 
 class EngineStopped(QuipuError):

@@ -13,6 +13,8 @@ from quipu.errors import InvalidRequest
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "abort"]
 
+MAX_ANSWERS = 128
+"""Most answers to one prompt."""
 MAX_LOGPROBS = 100
 """Most alternatives reported for one token. The OpenAI API stops at 20; evaluation harnesses ask for more."""
 
@@ -173,7 +175,7 @@ class Sampling:
         _integer("top_k", self.top_k, 0, None)
         _number("min_p", self.min_p, 0, 1)
         _integer("seed", self.seed, -(2**63), 2**64 - 1, optional=True)
-        _integer("n", self.n, 1, 128)
+        _integer("n", self.n, 1, MAX_ANSWERS)
         _number("presence_penalty", self.presence_penalty, -2, 2)
         _number("frequency_penalty", self.frequency_penalty, -2, 2)
         _number("repetition_penalty", self.repetition_penalty, 0, 100, above_low=True)

@@ -83,3 +83,11 @@ def test_finder_limits():
     assert finder("a" * n for n in range(1, 129)).match("a" * 200).end() == 128
     with pytest.raises(DamagedCheckpoint, match="added token of 129 characters"):
         finder(["a" * 129])
+
+
+@pytest.mark.parametrize("name", ["smollm2", "llama3"])
+def test_the_least_number_of_tokens_is_never_too_many(name, request, corpus):
+    tokenizer = request.getfixturevalue(name)
+    for text in [*corpus, " " * 5000, "\n" * 999, "=" * 4000, ""]:
+        assert tokenizer.least_tokens(text) <= len(tokenizer.encode(text))
+    assert tokenizer.least_tokens("é" * 10**6) > 2000

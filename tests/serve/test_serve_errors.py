@@ -14,6 +14,7 @@ from quipu.engine.fake import fake_model
 from quipu.engine.runner import Span
 from quipu.errors import CannotListen, InvalidRequest
 from quipu.serve.app import create_app
+from quipu.serve.limits import Limits
 from quipu.serve.server import bind
 
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
@@ -47,7 +48,7 @@ def refused(response: httpx.Response, param: str | None, *fragments: str, status
         (b'{"model": "fake",}', "not JSON"),
         (b"\xff{}", "not UTF-8"),
         (b'{"model": "\xff"}', "not UTF-8: byte 11 is 0xff"),
-        (b"[" * 100_000, "not JSON"),
+        (b"[" * 100_000, "nested more than 64"),
         (b'{"n": ' + b"1" * 5000 + b"}", "not JSON"),
         (b"[]", "must be a JSON object"),
         (b"7", "must be a JSON object"),
@@ -91,8 +92,9 @@ def test_a_body_that_is_not_announced_as_json(server: Running) -> None:
         ({"frequency_penalty": -3}, "frequency_penalty", "between -2 and 2"),
         ({"repetition_penalty": 0}, "repetition_penalty", "above 0"),
         ({"stop": ""}, "stop", "non-empty"),
-        ({"stop": [1]}, "stop", "list of at most 16 strings"),
-        ({"stop": ["x"] * 17}, "stop", "at most 16"),
+        ({"stop": [1]}, "stop", "a list of strings"),
+        ({"stop": ["x"] * 17}, "stop", "--max-stops"),
+        ({"stop": "x" * 1025}, "stop", "--max-stop-length"),
         ({"stop": {}}, "stop", "string or a list"),
         ({"logit_bias": {"a": 1}}, "logit_bias", "keys are token ids"),
         ({"logit_bias": {"-1": 1}}, "logit_bias", "keys are token ids"),
@@ -258,7 +260,7 @@ def test_unknown_url_and_wrong_method(server: Running) -> None:
 
 
 def test_a_body_too_large() -> None:
-    with serving(max_body_bytes=1000) as server:
+    with serving(limits=Limits(body_bytes=1000)) as server:
         announced = server.post(ROUTES[0], messages=[{"role": "user", "content": "x" * 1000}])
         assert refused(announced, None, "1000 bytes", status=413)["code"] == "request_too_large"
         pieces = (b'{"model": "' + b"x" * 400 for _ in range(5))

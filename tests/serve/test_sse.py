@@ -102,9 +102,8 @@ def test_comments_while_a_long_prompt_is_processed() -> None:
 def raw_request(server: Running, **body: Any) -> Iterator[socket.socket]:
     """A request whose answer is not read; leaving the block hangs up."""
     payload = json.dumps({"model": "fake", "messages": HI, "ignore_eos": True} | body).encode()
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n"
-    )
+    fields = f"host: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(payload)}\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\n{fields}\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(head.encode() + payload)
         yield connection

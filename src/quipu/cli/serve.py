@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from quipu.cli import options
+from quipu.cli import guarding, options
 from quipu.cli.terminal import progress
 from quipu.errors import InvalidRequest
 
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=options.positive, default=16, metavar="N", help="answers generated at once (%(default)s)"
     )
     parser.add_argument("--queue", type=int, default=256, metavar="N", help="requests that may wait (%(default)s)")
+    guarding.add_arguments(parser)
     options.add_loading(parser)
     parser.set_defaults(usage_error=parser.error)
 
@@ -64,6 +65,7 @@ def loaded_line(model: LocalModel) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     """Load the models, then serve until interrupted. Raises QuipuError."""
+    limits = guarding.limits(arguments)
     if arguments.name is not None and len(arguments.models) > 1:
         arguments.usage_error("--name goes with one MODEL")
     import quipu
@@ -73,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     with ExitStack() as loaded:
         listener = loaded.enter_context(bind(arguments.host, arguments.port))
+        key, made = guarding.find_key(arguments, listener.getsockname()[0])
         models: dict[str, LocalModel] = {}
         for model in arguments.models:
             with progress(model) as show:
@@ -90,5 +93,14 @@ def run(arguments: argparse.Namespace) -> None:
                 raise InvalidRequest(f"two models are called {name}; serve one of them alone with --name", param="name")
             print(loaded_line(each), file=sys.stderr)
             models[name] = each
+        app = create_app(
+            models,
+            limits=limits,
+            key=key,
+            allowed_hosts=arguments.allowed_host,
+            cors_origins=arguments.cors_origin,
+        )
+        if made is not None:
+            print(made, flush=True)
         # Flushed, so that the address is in a log file while the server runs.
-        run_server(create_app(models), listener, announce=partial(print, flush=True))
+        run_server(app, listener, announce=partial(print, flush=True))

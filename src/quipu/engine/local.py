@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from quipu.engine.engine import Engine, Handle
 from quipu.engine.request import Score
 from quipu.engine.text_stream import TextStream
-from quipu.errors import InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
+from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import (
@@ -103,6 +103,19 @@ class LocalModel:
             )
         return self._chat_format.encode(messages)
 
+    def check_length(self, prompt: Prompt) -> None:
+        """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long."""
+        texts = [prompt] if isinstance(prompt, str) else [_said(message) for message in prompt]
+        tokenizer = self._tokenizer
+        least = 0 if tokenizer is None else sum(map(tokenizer.least_tokens, texts))
+        if least > self.context_length:
+            raise ContextLengthExceeded(
+                f"the prompt has at least {least} tokens; the context of this model, as loaded, is "
+                f"{self.context_length} tokens. Shorten the prompt, or load the model with a larger --context if it "
+                "allows one.",
+                param="prompt" if isinstance(prompt, str) else "messages",
+            )
+
     def count(self, messages: Prompt) -> int:
         """Tokens of the prompt after chat formatting."""
         return len(self.prompt_ids(messages))
@@ -138,6 +151,7 @@ class LocalModel:
             Sampling.of(options)  # unknown names and values are refused by name
             sampling = dataclasses.replace(sampling, **options)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.check_length(prompt)
         ids = self.prompt_ids(prompt)
         handle = self.submit(ids, sampling, events.put, continues=not is_conversation(prompt))
         return Stream(self, handle, events, sampling.n)
@@ -301,6 +315,13 @@ class _Answer:
         chunk = Chunk(text, index, tuple(self._tokens), tuple(self._logprobs))
         self._tokens, self._logprobs = [], []
         return chunk
+
+
+def _said(message: Any) -> str:
+    """What a user says in ``message``, without the spaces that a template may trim; templates drop other texts."""
+    if not isinstance(message, Mapping) or message.get("role") != "user" or not isinstance(message.get("content"), str):
+        return ""
+    return str(message["content"]).strip()
 
 
 def _named(score: Score, tokenizer: Tokenizer | None) -> TokenLogprob:

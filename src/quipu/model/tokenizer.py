@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +36,9 @@ class Tokenizer:
         self.eos_id, self.eos_ids = vocabulary.eos_id, vocabulary.eos_ids
         self.drops_space = vocabulary.drops_space
         self._special_ids = frozenset(specials.values())
+        # A token that takes the spaces beside it, of any number, makes every text possibly short.
+        swallows = any(token.left or token.right for token in self._added.values() if not token.special)
+        self._longest = sys.maxsize if swallows else max(map(len, self._pieces.values()), default=1) or 1
         self._find_ordinary = finder(text for text, token in self._added.items() if not token.special)
         self._find_added = finder(self._added)
 
@@ -91,6 +95,11 @@ class Tokenizer:
         if self.drops_space and data.startswith(b" "):
             data = data[1:]
         return data.decode("utf-8", "replace")
+
+    def least_tokens(self, text: str) -> int:
+        """A lower bound of how many tokens ``text`` is, found without tokenizing: its bytes by the longest token's."""
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        return -(-size // self._longest)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one token stands for, which may be part of a character; b"" for an id without a token."""

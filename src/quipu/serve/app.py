@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 import quipu
 from quipu.engine.local import LocalModel
+from quipu.serve.access import checked_key, checked_origin
 from quipu.serve.body_limit import LimitBody
+from quipu.serve.guard import Guard
+from quipu.serve.limits import Limits
 from quipu.serve.metrics import CountRequests
 from quipu.serve.openai import chat, completions, models, tokenize
 from quipu.serve.openai.errors import add_error_handlers
@@ -24,25 +28,53 @@ from quipu.serve.openai.schemas import ErrorAnswer
 from quipu.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
-MAX_BODY_BYTES = 32 * 2**20
+
+
+class Application(FastAPI):
+    """FastAPI behind a guard, which nothing is reached around, not even the framework's own error answers."""
+
+    def __init__(self, guard: Callable[[ASGIApp], Guard], **options: Any) -> None:
+        super().__init__(**options)
+        self._guard = guard
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Called by Starlette once, at the first request."""
+        return self._guard(super().build_middleware_stack())
 
 
 def create_app(
-    served: Mapping[str, LocalModel], *, keep_alive_seconds: float = 10.0, max_body_bytes: int = MAX_BODY_BYTES
+    served: Mapping[str, LocalModel],
+    *,
+    keep_alive_seconds: float = 10.0,
+    limits: Limits | None = None,
+    key: str | None = None,
+    allowed_hosts: Collection[str] = (),
+    cors_origins: Collection[str] = (),
 ) -> FastAPI:
     """The ASGI application that offers each of ``served`` by its name; it closes them when it shuts down.
 
-    ``keep_alive_seconds``: how long a stream may be silent before it says so. ``app.state.service`` is what the
-    routes share. Raises InvalidRequest if there is no model.
+    ``keep_alive_seconds``: how long a stream may be silent before it says so. ``limits``: what a client may ask for.
+    ``key``, ``allowed_hosts`` and ``cors_origins``: see ``guard.Guard``; without a key only names of this machine
+    are answered to. ``app.state.service`` is what the routes share. Raises InvalidRequest if there is no model, or
+    for a key or an origin that no client could send.
     """
-    service = Service(served, keep_alive_seconds)
+    service = Service(served, keep_alive_seconds, limits)
+    guard = partial(
+        Guard,
+        key=key if key is None else checked_key(key, "the key"),
+        limits=service.limits,
+        metrics=service.metrics,
+        allowed_hosts=allowed_hosts,
+        cors_origins=[checked_origin(origin) for origin in cors_origins],
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(
+    app = Application(
+        guard,
         title="quipu",
         description="An OpenAI-compatible server for Llama models.",
         version=quipu.__version__,
@@ -53,8 +85,9 @@ def create_app(
         responses={"4XX": {"model": ErrorAnswer, "description": "The request was refused; the message says why."}},
     )
     app.state.service = service
+    app.state.locked = key is not None
     add_error_handlers(app)
-    app.add_middleware(LimitBody, limit=max_body_bytes)
+    app.add_middleware(LimitBody, limits=service.limits)
     app.add_middleware(CountRequests, metrics=service.metrics)
     for room in (chat, completions, models, tokenize):
         app.include_router(room.routes(service))
@@ -78,12 +111,5 @@ def _add_documentation(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title="quipu",
-            swagger_js_url="static/swagger-ui/swagger-ui-bundle.js",
-            swagger_css_url="static/swagger-ui/swagger-ui.css",
-            swagger_favicon_url="static/swagger-ui/favicon-32x32.png",
-            swagger_ui_parameters={"validatorUrl": None},  # else the schema is sent to a site that validates it
-        )
+    async def docs() -> FileResponse:
+        return FileResponse(STATIC / "docs.html")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shlex
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -13,10 +14,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from quipu.errors import CannotListen
+from quipu.serve.connection import Connection
 from quipu.serve.service import Service
 
 GRACE_SECONDS = 2.0
 """How long answers may still take once the server is told to stop."""
+TICKS = 2
+"""uvicorn's ticks, tenths of a second, between two looks at slow connections."""
 
 
 def run(
@@ -73,13 +77,15 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
-            # Pure Python and strict. "auto" would take whichever parser happens to be installed.
-            http="h11",
+            # h11, pure Python and strict. "auto" would take whichever parser happens to be installed.
+            http=type("Connection", (Connection,), {"limits": service.limits}),
+            h11_max_incomplete_event_size=service.limits.header_bytes,
             ws="none",
             # The last resort, for a client that reads so slowly that even the end of its stream cannot be sent.
             timeout_graceful_shutdown=int(grace_seconds) + 3,
         )
         super().__init__(config)
+        self._locked = bool(app.state.locked)
         self._service = service
         self._announce = announce
         self._grace_seconds = grace_seconds
@@ -88,7 +94,16 @@ class Server(uvicorn.Server):
         """Start listening, and say so."""
         await super().startup(sockets)
         if self.started and sockets:
-            self._announce(greeting(address(sockets[0]), next(iter(self._service.models))))
+            self._announce(greeting(address(sockets[0]), next(iter(self._service.models)), self._locked))
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if counter % TICKS == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.watch(now)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let answers complete for a while, end the rest."""
@@ -113,15 +128,16 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def greeting(url: str, model: str) -> str:
-    """Where the server is, and a command that talks to it."""
+def greeting(url: str, model: str, locked: bool = False) -> str:
+    """Where the server is, and a command that talks to it; ``locked``: with the key, from the environment."""
     # Greedy, so that the first answer anyone sees is the model's best.
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     question = {"model": model, "messages": messages, "temperature": 0}
     return (
         f"quipu serves {model} at {url} (documentation: {url}/docs, stop: Ctrl-C). Try it:\n\n"
         f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        f"    -d {shlex.quote(json.dumps(question))}\n"
+        + ('    -H "Authorization: Bearer $QUIPU_API_KEY" \\\n' if locked else "")
+        + f"    -d {shlex.quote(json.dumps(question))}\n"
     )
 
 

@@ -9,18 +9,22 @@ from starlette.requests import Request
 
 from quipu.engine.local import LocalModel
 from quipu.errors import InvalidRequest, ModelNotFound
+from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock, Metrics
 
 
 class Service:
     """The models that one server offers. ``created`` is when it began to, in seconds since 1970."""
 
-    def __init__(self, models: Mapping[str, LocalModel], keep_alive_seconds: float) -> None:
+    def __init__(
+        self, models: Mapping[str, LocalModel], keep_alive_seconds: float, limits: Limits | None = None
+    ) -> None:
         if not models:
             raise InvalidRequest("there is no model to serve; name at least one", param="models")
         self.models = dict(models)
         self.metrics = Metrics(self.models)
         self.keep_alive_seconds = keep_alive_seconds
+        self.limits = limits or Limits()
         self.created = int(time.time())
 
     def find(self, name: str | None, request: Request) -> LocalModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 import uuid
@@ -17,7 +18,7 @@ from quipu.engine.local import LocalModel
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.schemas import SamplingFields
-from quipu.serve.openai.sse import EventStream, Streamed, encode
+from quipu.serve.openai.sse import EventStream, Streamed, encode, encode_large
 from quipu.serve.service import Service
 from quipu.types import Completion, Prompt, Usage
 
@@ -70,7 +71,8 @@ class Answer(Streamed, Protocol):
 async def begin(service: Service, request: Request, fields: SamplingFields, prompts: Sequence[Prompt]) -> Generation:
     """Find the model, submit ``prompts`` to it. Raises what is wrong with the request, by field name."""
     model = service.find(fields.model, request)
-    generation = Generation(model, prompts, model.sampling(fields.sampling()), service.clock(fields.model))
+    sampling = model.sampling(fields.sampling())
+    generation = Generation(model, prompts, sampling, service.clock(fields.model), service.limits)
     return await generation.start()
 
 
@@ -86,7 +88,15 @@ async def respond(
         generation.abort()
     if completions is None:
         return Response(status_code=LEFT)  # nobody reads it; the metrics count it
+    if (
+        generation.sampling.logprobs is not None
+    ):  # then it may be megabytes, and must not keep the event loop from others
+        return Response(await asyncio.to_thread(_large, answer, completions), media_type="application/json")
     return Response(encode(answer.whole(completions)), media_type="application/json")
+
+
+def _large(answer: Answer, completions: Sequence[Completion]) -> bytes:
+    return encode_large(answer.whole(completions))
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from starlette.types import Receive
 
 from quipu.engine.engine import Handle
 from quipu.engine.local import Event, LocalModel
-from quipu.errors import QuipuError
+from quipu.errors import QuipuError, TookTooLong
+from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock
 from quipu.types import Chunk, Completion, Prompt, Sampling, is_conversation
 
@@ -23,19 +24,29 @@ class Generation:
     """Chunks of all answers to all prompts, in the order in which the engine makes them.
 
     Iterating yields (prompt, chunk): the place of the prompt, and the chunk of one of its ``sampling.n`` answers.
-    Raises the QuipuError that ends any of them. Whoever holds one calls ``abort`` at the end, whatever happened.
+    Raises the QuipuError that ends any of them, TookTooLong after the time that ``limits`` give. Whoever holds one
+    calls ``abort`` at the end, whatever happened.
     """
 
-    def __init__(self, model: LocalModel, prompts: Sequence[Prompt], sampling: Sampling, clock: Clock) -> None:
+    def __init__(
+        self,
+        model: LocalModel,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
         self.model = model
         self.sampling = sampling
         self.prompts: list[list[int]] = []
         """Token ids of each prompt."""
         self._given = prompts
         self._clock = clock
+        self._limits = limits
         self._handles: list[Handle] = []
         self._unfinished = len(prompts) * sampling.n
         self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + limits.request_seconds
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
 
     async def start(self) -> Generation:
@@ -60,7 +71,14 @@ class Generation:
     async def __anext__(self) -> tuple[int, Chunk]:
         if not self._unfinished:
             raise StopAsyncIteration
-        place, event = await self._events.get()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                place, event = await self._events.get()
+        except TimeoutError:
+            raise TookTooLong(
+                f"the answer was not complete after {self._limits.request_seconds:g} seconds; ask for fewer tokens, "
+                "or start the server with a larger --request-timeout"
+            ) from None
         if isinstance(event, QuipuError):
             raise event
         if event.finish_reason is not None:
@@ -76,6 +94,9 @@ class Generation:
         return [Completion.of(iter(of_prompt)) for of_prompt in chunks]
 
     def _submit(self) -> None:
+        self._limits.check(self.sampling, self._given)
+        for prompt in self._given:
+            self.model.check_length(prompt)
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.
         self.prompts = [self.model.prompt_ids(prompt) for prompt in self._given]
         for place, (given, ids) in enumerate(zip(self._given, self.prompts, strict=True)):

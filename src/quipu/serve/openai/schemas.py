@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-MAX_STOPS = 16
-
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "audio": (),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
     "function_call": ("none", "auto"),
     "functions": ([],),
     "modalities": (["text"],),
@@ -55,8 +55,8 @@ def _stops(value: Any) -> list[str] | None:
     stops = [value] if isinstance(value, str) else value
     if stops is None:
         return None
-    if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(isinstance(stop, str) for stop in stops):
-        raise _fault(f"stop must be a string or a list of at most {MAX_STOPS} strings")
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise _fault("stop must be a string or a list of strings")
     return stops
 
 

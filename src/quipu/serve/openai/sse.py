@@ -48,6 +48,8 @@ class EventStream(Response):
         self._generation = generation
         self._answer = answer
         self._keep_alive_seconds = keep_alive_seconds
+        self._echoes = False
+        self._begun: set[tuple[int, int]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, unless the client leaves first."""
@@ -75,8 +77,8 @@ class EventStream(Response):
                 except StopAsyncIteration:
                     break
                 else:
-                    for event in self._answer.events(prompt, chunk):
-                        yield _data(event)
+                    for line in await self._events(prompt, chunk):
+                        yield line
         except QuipuError as error:
             scope["state"]["status"] = error.status
             yield b"data: " + quipu_error_body(error) + b"\n\n"
@@ -86,6 +88,18 @@ class EventStream(Response):
         scope["state"]["status"] = 200
         yield DONE
 
+    async def _events(self, prompt: int, chunk: Chunk) -> list[bytes]:
+        self._echoes |= chunk.prompt_logprobs is not None
+        place = (prompt, chunk.index)
+        if self._echoes and place not in self._begun and chunk.prompt_logprobs is None:
+            self._begun.add(place)  # its first event repeats the prompt, whose scores may be megabytes
+            return await asyncio.to_thread(lambda: [_large(event) for event in self._answer.events(prompt, chunk)])
+        return [_data(event) for event in self._answer.events(prompt, chunk)]
+
+
+def _large(event: Mapping[str, Any]) -> bytes:
+    return b"data: " + encode_large(event) + b"\n\n"
+
 
 def _data(event: Mapping[str, Any]) -> bytes:
     return b"data: " + encode(event) + b"\n\n"
@@ -94,3 +108,9 @@ def _data(event: Mapping[str, Any]) -> bytes:
 def encode(value: Mapping[str, Any]) -> bytes:
     """JSON without spaces, in UTF-8. Texts come from decoded bytes, so no half of a surrogate pair is in them."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def encode_large(value: Mapping[str, Any]) -> bytes:
+    """As ``encode``, for a thread: slower, in Python, which lets go of the interpreter lock between the pieces."""
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return "".join(encoder.iterencode(value)).encode()

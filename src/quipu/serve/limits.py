@@ -1,0 +1,85 @@
+"""What one server takes from its clients at most: every limit, its default, and the flag that changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from quipu.errors import InvalidRequest
+from quipu.types import MAX_ANSWERS, MAX_LOGPROBS, Prompt, Sampling, is_conversation
+
+
+def _limit(default: float, flag: str, unit: str, text: str, most: int | None = None) -> Any:
+    return field(default=default, metadata={"flag": flag, "unit": unit, "text": text, "most": most})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Counts are whole numbers of at least 1, times are seconds above 0; ``InvalidRequest`` says which is not.
+
+    The context (prompt tokens), answers at once and the queue belong to the model: ``--context``, ``--concurrency``
+    and ``--queue``. What each field means stands in its text, which is also the flag's help.
+    """
+
+    body_bytes: int = _limit(32 * 2**20, "--max-body", "BYTES", "bytes of a request's body")
+    json_depth: int = _limit(64, "--max-json-depth", "N", "lists and objects inside each other in a body")
+    json_values: int = _limit(250_000, "--max-json-values", "N", "values in a body; a token id is one")
+    header_bytes: int = _limit(32 * 2**10, "--max-header-bytes", "BYTES", "bytes of a request's address and headers")
+    headers: int = _limit(100, "--max-headers", "N", "headers of a request")
+    messages: int = _limit(2048, "--max-messages", "N", "messages of a conversation")
+    answers: int = _limit(MAX_ANSWERS, "--max-n", "N", "n, the answers to one prompt", MAX_ANSWERS)
+    logprobs: int = _limit(MAX_LOGPROBS, "--max-logprobs", "N", "alternatives reported for a token", MAX_LOGPROBS)
+    stops: int = _limit(16, "--max-stops", "N", "stop strings")
+    stop_length: int = _limit(1024, "--max-stop-length", "N", "characters of a stop string")
+    requests: int = _limit(384, "--max-requests", "N", "requests in progress; one more is answered with 503")
+    connections: int = _limit(512, "--max-connections", "N", "open connections; beyond, the longest idle one is closed")
+    receive_seconds: float = _limit(30, "--receive-timeout", "SECONDS", "for headers to arrive, and then for the body")
+    send_seconds: float = _limit(30, "--send-timeout", "SECONDS", "that a client may take to read nothing")
+    request_seconds: float = _limit(1800, "--request-timeout", "SECONDS", "for an answer, waiting included")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            _check(each, getattr(self, each.name))
+        if self.requests >= self.connections:
+            # So that among too many connections there is always one without a request to close.
+            raise InvalidRequest(
+                f"--max-requests {self.requests} must be less than --max-connections {self.connections}",
+                param="requests",
+            )
+
+    def check(self, sampling: Sampling, prompts: Sequence[Prompt]) -> None:
+        """Raise InvalidRequest if what a request asks for is beyond a limit; it names the field, limit and flag."""
+        for prompt in prompts:
+            if is_conversation(prompt):
+                self._compare(len(prompt), "messages", "messages", "{} messages were sent")
+        self._compare(sampling.n, "answers", "n", "n is {}")
+        for scores in (sampling.logprobs, sampling.prompt_logprobs):
+            self._compare(scores or 0, "logprobs", "logprobs", "{} alternatives were asked for at each token")
+        self._compare(len(sampling.stop), "stops", "stop", "{} stop strings were given")
+        longest = max(map(len, sampling.stop), default=0)
+        self._compare(longest, "stop_length", "stop", "a stop string has {} characters")
+
+    def told(self, name: str) -> str:
+        """How an error names the limit in the field ``name``."""
+        return f"at most {getattr(self, name):g} ({flag(name)} sets it)"
+
+    def _compare(self, given: int, name: str, param: str, said: str) -> None:
+        if given > getattr(self, name):
+            raise InvalidRequest(f"{said.format(given)}; this server takes {self.told(name)}", param=param)
+
+
+def flag(name: str) -> str:
+    """The option of ``quipu serve`` for the field ``name`` of Limits."""
+    [found] = [each.metadata["flag"] for each in fields(Limits) if each.name == name]
+    return str(found)
+
+
+def _check(each: Field[Any], value: Any) -> None:
+    seconds, most = each.metadata["unit"] == "SECONDS", each.metadata["most"]
+    kind = (int, float) if seconds else int
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < float("inf"):
+        wanted = "a number of seconds above 0" if seconds else "a whole number above 0"
+        raise InvalidRequest(f"{each.metadata['flag']} must be {wanted}, got {value!r:.80}", param=each.name)
+    if most is not None and value > most:
+        raise InvalidRequest(f"{each.metadata['flag']} can be at most {most}, got {value}", param=each.name)
