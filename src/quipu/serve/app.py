@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 import quipu
 from quipu.engine.local import LocalModel
+from quipu.serve import pages
 from quipu.serve.body_limit import LimitBody
 from quipu.serve.metrics import CountRequests
 from quipu.serve.openai import chat, completions, models, tokenize
@@ -58,6 +59,7 @@ def create_app(
     app.add_middleware(CountRequests, metrics=service.metrics)
     for room in (chat, completions, models, tokenize):
         app.include_router(room.routes(service))
+    app.include_router(pages.routes())
     _add_operations(app, service)
     _add_documentation(app)
     return app
