@@ -25,6 +25,6 @@ export class Reader {
 }
 
 function lastEnd(text) {
-  const ends = [...text.matchAll(/[.!?:]\s|\n/g)];
+  const ends = [...text.matchAll(/[.!?]\s|\n/g)];
   return ends.length ? ends.at(-1).index + ends.at(-1)[0].length : 0;
 }

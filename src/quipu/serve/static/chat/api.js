@@ -85,7 +85,7 @@ function fromServer(status, { message, code = null }, retryAfter) {
 }
 
 function remedy(status, code, retryAfter) {
-  if (code === "context_length_exceeded") return "Shorten the message, lower the maximum length in the settings, or start a new chat.";
+  if (code === "context_length_exceeded") return "Edit the message, or start a new chat.";
   if (code === "missing_chat_template") return "Choose another model.";
   if (code === "model_not_found") return "Choose another model at the top of the page.";
   if (code === "request_too_large") return "Shorten the message or start a new chat.";

@@ -20,6 +20,7 @@ const SHORTCUTS = [
 ];
 
 const question = byId("question");
+const touch = matchMedia("(pointer: coarse)"); // there, Enter is the only way to a new line, and focus shows a keyboard
 const store = await Store.open(async () => {
   await chat.load();
   if (!chat.busy) draw();
@@ -110,7 +111,7 @@ function typed() {
 /** After something was sent: to the end, and ready for the next. */
 function said(work) {
   thread.toEnd();
-  question.focus();
+  ready();
   return work;
 }
 
@@ -128,7 +129,11 @@ function show(conversation) {
   drawer.chosen();
   draw();
   thread.toEnd();
-  question.focus();
+  ready();
+}
+
+function ready() {
+  if (!touch.matches) question.focus();
 }
 
 function editLast() {
@@ -143,8 +148,7 @@ byId("composer").addEventListener("submit", (event) => {
 });
 question.addEventListener("input", typed);
 question.addEventListener("keydown", (event) => {
-  const touch = matchMedia("(pointer: coarse)").matches; // there, Enter is the only way to a new line
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !touch) {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !touch.matches) {
     event.preventDefault();
     send();
   } else if (event.key === "ArrowUp" && question.value === "") {
@@ -156,7 +160,7 @@ byId("model").addEventListener("change", (event) => {
   chat.choose(event.target.value);
   drawContext();
 });
-byId("new-chat").addEventListener("click", () => show(null));
+for (const id of ["new-chat", "new-chat-here"]) byId(id).addEventListener("click", () => show(null));
 byId("shortcuts").addEventListener("click", () => showShortcuts(SHORTCUTS));
 byId("more").addEventListener("click", (event) => openMenu(event.currentTarget, [
   { label: "Import…", icon: "upload", action: () => byId("file").click() },
@@ -193,7 +197,7 @@ const named = chat.conversations.find((each) => `#${each.id}` === location.hash)
 if (named) chat.open(named);
 else chat.start();
 draw();
-question.focus();
+ready();
 if (!store.durable) toast("This browser does not keep data for this page: conversations last until it is closed.");
 try {
   await chat.findModels();

@@ -34,7 +34,7 @@ const marked = new Marked({
   renderer: {
     html: ({ raw }) => escaped(raw),
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
-    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+    image: ({ href, text }) => `<a href="${escaped(href)}">Image: ${escaped(text || href)}</a>`,
     code: ({ text, lang }) => {
       const language = /^[\w+#.-]{1,30}/.exec(lang ?? "")?.[0] ?? "";
       return `<pre><code class="language-${language}">${escaped(text)}</code></pre>`;

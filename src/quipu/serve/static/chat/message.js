@@ -89,7 +89,7 @@ class AnswerView {
     this.element.classList.toggle("streaming", streaming);
     this.element.classList.toggle("waiting", streaming && !node.content);
     this.element.setAttribute("aria-busy", streaming);
-    this._tools.hidden = streaming || refused(node);
+    this._tools.hidden = refused(node);
     this._showError();
     this._figures.replaceChildren(...figures(node).map(([text, title]) => element("span", { title }, text)));
   }

@@ -79,7 +79,7 @@ function percent(logprob) {
 function explanation({ names, logprob, top }) {
   return [
     element("p", { class: "tip-token" }, element("code", {}, shown(names)), element("strong", {}, percent(logprob))),
-    element("p", { class: "note" }, `log-probability ${logprob.toFixed(3)}`),
+    element("p", { class: "note" }, `log-probability ${(logprob || 0).toFixed(3).replace("-0.000", "0.000")}`),
     element("ol", { class: "alternatives" }, ...top.slice(0, 6).map((other) =>
       element("li", {}, element("code", {}, shown(other.text)),
         element("progress", { max: "1", value: String(Math.exp(other.logprob)), "aria-hidden": "true" }),
@@ -126,5 +126,6 @@ function decoded(escapes) {
 }
 
 function shown(text) {
-  return text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣");
+  const visible = text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣");
+  return visible.replace(/\p{C}/gu, (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
 }

@@ -49,7 +49,7 @@ function fromMarkdown(text) {
   starts.forEach((start, number) => {
     const [, role] = MARK.exec(lines[start]);
     const body = lines.slice(start + 3, starts[number + 1] ?? lines.length).join("\n");
-    const content = body.replace(/\n{1,2}$/, "").replace(/^\\(\\*<!-- quipu:)/gm, "$1");
+    const content = body.replace(/\n$/, "").replace(/^\\(\\*<!-- quipu:)/gm, "$1");
     if (role === "system") made.system = content;
     else last = add(made, last?.id ?? null, { role, content, ...(role === "assistant" && { status: "done", model: "" }) });
   });
