@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 import quipu
 from quipu.engine.local import LocalModel
+from quipu.serve import pages
 from quipu.serve.access import checked_key, checked_origin
 from quipu.serve.body_limit import LimitBody
 from quipu.serve.guard import Guard
@@ -91,6 +92,7 @@ def create_app(
     app.add_middleware(CountRequests, metrics=service.metrics)
     for room in (chat, completions, models, tokenize):
         app.include_router(room.routes(service))
+    app.include_router(pages.routes())
     _add_operations(app, service)
     _add_documentation(app)
     return app

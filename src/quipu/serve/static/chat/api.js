@@ -1,0 +1,117 @@
+/** The server, as the page uses it. Whatever goes wrong is an ApiError: a sentence, and what to do about it. */
+
+import { events } from "./events.js";
+
+const KEY = "quipu.key";
+
+export class ApiError extends Error {
+  constructor(message, { status = 0, code = null, remedy = "" } = {}) {
+    super(message);
+    Object.assign(this, { status, code, remedy });
+  }
+}
+
+/** Kept for this tab only; sent to this origin only. */
+export function setKey(key) {
+  sessionStorage.setItem(KEY, key);
+}
+
+/** [{id, max_model_len}] */
+export async function models() {
+  return (await (await call("v1/models")).json()).data;
+}
+
+/** Ask for an answer; gives the parsed events of the stream. */
+export async function* chat(body, signal) {
+  const response = await call("v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
+  try {
+    for await (const event of events(response.body)) {
+      if (event.error) throw fromServer(response.status, event.error, null);
+      yield event;
+    }
+  } catch (error) {
+    throw error instanceof ApiError || error.name === "AbortError" ? error : broken(error);
+  }
+}
+
+/**
+ * The tokens of `answer` as the model would have said them after `messages`:
+ * [{text, logprob, top: [{text, logprob}]}], best alternatives first. Nothing is generated: the answer is scored.
+ */
+export async function score(model, messages, answer, signal) {
+  const prompt = await tokenize({ model, messages }, signal);
+  const said = await tokenize({ model, prompt: answer, add_special_tokens: false }, signal);
+  const body = { model, prompt: [...prompt, ...said], echo: true, max_tokens: 0, logprobs: 5 };
+  const { logprobs } = (await (await call("v1/completions", body, signal)).json()).choices[0];
+  return logprobs.tokens.slice(prompt.length).map((text, place) => ({
+    text,
+    logprob: logprobs.token_logprobs[prompt.length + place],
+    top: Object.entries(logprobs.top_logprobs[prompt.length + place] ?? {}).map(([other, logprob]) => ({ text: other, logprob })),
+  }));
+}
+
+async function tokenize(body, signal) {
+  return (await (await call("tokenize", body, signal)).json()).tokens;
+}
+
+async function call(path, body, signal) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : unreachable();
+  }
+  if (!response.ok) throw await refused(response);
+  return response;
+}
+
+async function refused(response) {
+  let error = {};
+  try {
+    error = (await response.json()).error ?? {};
+  } catch {
+    // Not an answer of quipu: a proxy's page, perhaps.
+  }
+  return fromServer(response.status, error, response.headers.get("retry-after"));
+}
+
+function fromServer(status, { message, code = null }, retryAfter) {
+  const said = typeof message === "string" ? sentence(message) : `The server answered with status ${status}.`;
+  return new ApiError(said, { status, code, remedy: remedy(status, code, retryAfter) });
+}
+
+function remedy(status, code, retryAfter) {
+  if (code === "context_length_exceeded") return "Edit the message, or start a new chat.";
+  if (code === "missing_chat_template") return "Choose another model.";
+  if (code === "model_not_found") return "Choose another model at the top of the page.";
+  if (code === "request_too_large") return "Shorten the message or start a new chat.";
+  if (status === 401 || status === 403) return "Enter the API key that the server was started with.";
+  if (status === 429) return retryAfter ? `Try again in ${retryAfter} seconds.` : "Try again in a moment.";
+  if (status === 503) return retryAfter ? `Try again in ${retryAfter} seconds.` : "Wait until the server has started again, then try again.";
+  if (status === 400) return "Change what it names, in the message or in the settings, then try again.";
+  if (status >= 500) return "The server’s log says more. Try again.";
+  return "";
+}
+
+function unreachable() {
+  return new ApiError("The server cannot be reached.", {
+    code: "unreachable",
+    remedy: "Check that quipu serve is running and that this machine is connected, then try again.",
+  });
+}
+
+function broken(error) {
+  return new ApiError("The connection ended before the answer did.", {
+    code: "interrupted",
+    remedy: error.message.includes("JSON") ? "What came was not an answer of quipu. Try again." : "Try again.",
+  });
+}
+
+function sentence(text) {
+  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
+}

@@ -1,0 +1,157 @@
+/**
+ * A conversation is a tree of messages, because an edited question or a second answer does not replace the first.
+ *
+ * {id, title, created, updated, model, system, sampling, root, nodes}: `nodes` maps ids to
+ * {id, parent, role, content, chosen, created, ...}; `chosen` is the child that is shown, `root` the first message
+ * that is. An answer also has `model`, `status` ("streaming", "done", "stopped", "failed"), `finish`, `usage`,
+ * `timing` and `error`. Times are milliseconds since 1970.
+ */
+
+import { CONTROLS } from "./sampling.js";
+
+const ROLES = new Set(["user", "assistant"]);
+
+/** A new name: 16 random hexadecimal digits. (`crypto.randomUUID` exists only on secure origins.) */
+export function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function newConversation({ model = "", system = "", sampling = {} } = {}) {
+  const now = Date.now();
+  return { id: newId(), title: "", created: now, updated: now, model, system, sampling: { ...sampling }, root: null, nodes: {} };
+}
+
+/** Put a message below `parent` (an id, or null for the beginning) and show it. */
+export function add(conversation, parent, message) {
+  const node = { id: newId(), parent, chosen: null, created: Date.now(), ...message };
+  conversation.nodes[node.id] = node;
+  choose(conversation, node);
+  if (!conversation.title && node.role === "user") conversation.title = titleOf(node.content);
+  return node;
+}
+
+/** Show `node` among its siblings. */
+export function choose(conversation, node) {
+  if (node.parent === null) conversation.root = node.id;
+  else conversation.nodes[node.parent].chosen = node.id;
+}
+
+/** Take out a message that nothing follows; one of its siblings is shown instead. */
+export function removeLeaf(conversation, node) {
+  delete conversation.nodes[node.id];
+  const other = siblings(conversation, node).at(-1) ?? { id: null, parent: node.parent };
+  choose(conversation, other);
+}
+
+/** The messages that are shown, first to last. */
+export function shown(conversation) {
+  const found = [];
+  for (let id = conversation.root; id; id = conversation.nodes[id].chosen) found.push(conversation.nodes[id]);
+  return found;
+}
+
+/** The messages from the first to `node`. */
+export function upTo(conversation, node) {
+  const found = [];
+  for (let each = node; each; each = conversation.nodes[each.parent]) found.unshift(each);
+  return found;
+}
+
+/** `node` and its alternatives, oldest first. */
+export function siblings(conversation, node) {
+  return Object.values(conversation.nodes).filter((each) => each.parent === node.parent);
+}
+
+/** Whether `node` is an answer that failed before its first word. */
+export function refused(node) {
+  return node.role === "assistant" && node.status === "failed" && !node.content;
+}
+
+/** What the API is sent to get an answer to `node`. A question that was refused would be refused again: it is left out. */
+export function messagesFor(conversation, node) {
+  const way = upTo(conversation, node);
+  const said = way.filter((each, place) => !refused(each) && !(way[place + 1] && refused(way[place + 1])));
+  const messages = said.map(({ role, content }) => ({ role, content }));
+  return conversation.system.trim() ? [{ role: "system", content: conversation.system }, ...messages] : messages;
+}
+
+export function titleOf(text) {
+  const line = text.trim().replace(/\s+/g, " ");
+  return line.length > 60 ? `${line.slice(0, 59).trimEnd()}…` : line;
+}
+
+/** Whether every word of `query` is somewhere in the conversation. */
+export function matches(conversation, query) {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const texts = [conversation.title, ...Object.values(conversation.nodes).map((node) => node.content)];
+  const whole = texts.join("\n").toLowerCase();
+  return words.every((word) => whole.includes(word));
+}
+
+/**
+ * A conversation with known fields of the right kinds only, from what a file said.
+ * Throws an Error that says what is wrong with it.
+ */
+export function checked(given) {
+  if (!isObject(given) || !isObject(given.nodes)) throw new Error("it has no messages");
+  const made = newConversation({ model: text(given.model), system: text(given.system) });
+  made.title = text(given.title);
+  if (/^[\w-]{1,64}$/.test(given.id)) made.id = given.id;
+  for (const time of ["created", "updated"]) if (Number.isFinite(given[time])) made[time] = given[time];
+  for (const [name, value] of Object.entries(isObject(given.sampling) ? given.sampling : {})) {
+    if (CONTROLS.some((control) => control.name === name) && isSetting(value)) made.sampling[name] = value;
+  }
+  const names = new Map(Object.keys(given.nodes).map((id) => [id, newId()]));
+  for (const [id, node] of Object.entries(given.nodes)) made.nodes[names.get(id)] = checkedNode(node, names);
+  for (const [id, node] of Object.entries(made.nodes)) node.id = id;
+  made.root = names.get(given.root) ?? null;
+  mustBeTree(made);
+  return made;
+}
+
+function checkedNode(node, names) {
+  if (!isObject(node) || !ROLES.has(node.role) || typeof node.content !== "string") {
+    throw new Error("a message has no role (user or assistant) or no content");
+  }
+  const { role, content } = node;
+  const known = { role, content, parent: names.get(node.parent) ?? null, chosen: names.get(node.chosen) ?? null };
+  known.created = Number.isFinite(node.created) ? node.created : Date.now();
+  if (role === "assistant") {
+    known.status = node.status === "stopped" ? "stopped" : "done";
+    known.model = text(node.model);
+    known.finish = text(node.finish);
+    known.usage = isObject(node.usage) ? numbers(node.usage) : null;
+    known.timing = isObject(node.timing) ? numbers(node.timing) : null;
+  }
+  return known;
+}
+
+/** Every message is reached from a beginning, and what is chosen is a child: else showing it would never end. */
+function mustBeTree(conversation) {
+  const { nodes } = conversation;
+  for (const node of Object.values(nodes)) {
+    const seen = new Set();
+    for (let each = node; each; each = nodes[each.parent]) {
+      if (seen.has(each.id)) throw new Error("its messages go in a circle");
+      seen.add(each.id);
+    }
+    if (node.chosen && nodes[node.chosen].parent !== node.id) throw new Error("a message continues with a stranger");
+  }
+  if (!conversation.root || nodes[conversation.root].parent !== null) throw new Error("it has no first message");
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isSetting(value) {
+  return Number.isFinite(value) || (Array.isArray(value) && value.every((each) => typeof each === "string"));
+}
+
+function numbers(object) {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => Number.isFinite(value)));
+}
+
+function text(value) {
+  return typeof value === "string" ? value : "";
+}

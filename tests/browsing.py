@@ -1,0 +1,92 @@
+"""A visit to the chat page in Debian's Chromium, in the words of what a person does there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Locator, expect
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+
+expect.set_options(timeout=10_000)
+
+
+class Visit:
+    """A browser without memory of earlier visits, at the page, once the page is ready."""
+
+    def __init__(self, browser: Browser, url: str, size: str, **options: Any) -> None:
+        width, height = SIZES[size]
+        self.url, self.size = url, size
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
+        self.page = self.context.new_page()
+        self.requested: list[str] = []
+        self.faults: list[str] = []
+        self.page.on("request", lambda request: self.requested.append(request.url))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("console", self._heard)
+        self.open("/chat")
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        # The browser itself reports each answer of 400 and above; the page cannot help it.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.faults.append(message.text)
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.url + path)
+        expect(self.page.locator("html")).to_have_attribute("data-ready", "true")
+
+    def reload(self) -> None:
+        self.page.reload()
+        expect(self.page.locator("html")).to_have_attribute("data-ready", "true")
+
+    def leave(self) -> None:
+        self.context.close()
+        assert self.faults == []
+        assert [each for each in self.requested if not each.startswith((self.url, "blob:"))] == []
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    @property
+    def question(self) -> Locator:
+        return self.page.get_by_label("Your message")
+
+    @property
+    def answers(self) -> Locator:
+        return self.page.get_by_role("article", name="Answer")
+
+    def begin(self, text: str) -> None:
+        self.question.fill(text)
+        self.question.press("Enter")
+
+    def ask(self, text: str) -> str:
+        """Say ``text`` and wait for the whole answer."""
+        before = self.answers.count()
+        self.begin(text)
+        expect(self.answers).to_have_count(before + 1)
+        return self.wait()
+
+    def wait(self) -> str:
+        """The last answer, once it is complete."""
+        expect(self.answers.last).to_have_attribute("aria-busy", "false")
+        return str(self.answers.last.locator(".answer-body").inner_text()).strip()
+
+    def show_list(self) -> Locator:
+        """The list of conversations, which a phone has in a drawer."""
+        if self.page.locator("body").get_attribute("data-sidebar") == "closed":
+            self.button("Show conversations").click()
+        return self.page.get_by_role("navigation", name="Conversation list")
+
+    def set(self, **values: str) -> None:
+        """Enter ``values`` in the fields of the settings with these labels."""
+        self.page.get_by_role("button", name=re.compile("^Settings")).click()
+        for label, value in values.items():
+            self.page.get_by_label(label, exact=True).fill(value)
+        self.button("Close settings").click()
