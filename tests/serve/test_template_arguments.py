@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from quipu.errors import InvalidRequest
 from quipu.serve.openai.schemas import ChatCompletionRequest
 
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -18,6 +19,5 @@ def test_a_plain_request_is_taken():
 )
 @pytest.mark.parametrize("value", [None, "{{ 1 }}", {"chat_template": "{{ 1 }}", "tokenize": True}])
 def test_template_arguments_are_refused_by_name(field, value):
-    with pytest.raises(ValidationError) as error:
+    with pytest.raises((ValidationError, InvalidRequest), match=field):
         ChatCompletionRequest.model_validate({"model": "m", "messages": MESSAGES, field: value})
-    assert any(each["loc"][-1] == field for each in error.value.errors())
