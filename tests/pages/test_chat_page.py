@@ -50,7 +50,7 @@ def test_nothing_is_wider_than_the_page(visit, size):
     assert person.page.evaluate(f"{scroller}.scrollWidth <= {scroller}.clientWidth")
 
 
-@pytest.mark.parametrize("how", ["button", "Escape"])
+@pytest.mark.parametrize(("size", "how"), [("phone", "button"), ("desktop", "Escape")])
 def test_stop_an_answer(visit, slow_server, size, how):
     person = visit(size, slow_server)
     person.begin("a long story")
@@ -415,30 +415,26 @@ def test_a_server_that_is_gone(visit):
     expect(person.answers).to_have_count(1)
 
 
-def test_a_connection_that_breaks(visit):
+def answering(answer: dict[str, Any]) -> Any:
+    return lambda route: route.fulfill(**answer)
+
+
+def test_answers_that_break_say_so(visit):
     person = visit()
-    piece = 'data: {"choices": [{"index": 0, "delta": {"content": "half an"}}]}\n\n'
-    person.page.route("**/v1/chat/completions", lambda route: route.fulfill(body=piece))
-    person.begin("hello")
-    expect(person.answers.last).to_contain_text("half an")
-    expect(person.answers.last.get_by_role("alert")).to_contain_text("The connection ended before the answer did.")
-
-
-def test_an_error_in_the_middle_of_a_stream(visit):
-    person = visit()
-    error = 'data: {"error": {"message": "the step failed", "code": "engine_stopped"}}\n\n'
-    person.page.route("**/v1/chat/completions", lambda route: route.fulfill(body=error))
-    person.begin("hello")
-    expect(person.answers.last.get_by_role("alert")).to_contain_text("The step failed.")
-
-
-def test_a_full_queue_says_when_to_come_back(visit):
-    person = visit()
-    body = json.dumps({"error": {"message": "8 answers wait already", "code": "queue_full"}})
-    answer = {"status": 429, "headers": {"retry-after": "7"}, "body": body}
-    person.page.route("**/v1/chat/completions", lambda route: route.fulfill(**answer))
-    person.begin("hello")
-    expect(person.answers.last.get_by_role("alert")).to_contain_text("Try again in 7 seconds.")
+    half = 'data: {"choices": [{"index": 0, "delta": {"content": "half an"}}]}\n\n'
+    failed = 'data: {"error": {"message": "the step failed", "code": "engine_stopped"}}\n\n'
+    full = json.dumps({"error": {"message": "8 answers wait already", "code": "queue_full"}})
+    answers = [
+        ({"body": half}, "The connection ended before the answer did."),
+        ({"body": failed}, "The step failed."),
+        ({"status": 429, "headers": {"retry-after": "7"}, "body": full}, "Try again in 7 seconds."),
+        ({"status": 502, "body": "<html>Bad gateway</html>"}, "The server answered with status 502."),
+    ]
+    for answer, said in answers:
+        person.page.route("**/v1/chat/completions", answering(answer))
+        person.begin("hello")
+        expect(person.answers.last.get_by_role("alert")).to_contain_text(said)
+    expect(person.answers.first).to_contain_text("half an")
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab(visit):
@@ -509,7 +505,7 @@ FAINT = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark"), ("phone", "light")])
 def test_everything_has_a_name_and_can_be_seen_and_hit(visit, size, scheme):
     person = visit(size, color_scheme=scheme)
     person.ask("markdown")
