@@ -79,6 +79,13 @@ def test_it_answers(model):
     assert answer.finish_reason == "stop"
 
 
+def test_the_makers_sampling_applies_to_the_known_name_unless_overridden(model):
+    assert (model.sampling({}).temperature, model.sampling({}).top_p) == (0.2, 0.9)
+    assert model.sampling({"temperature": 1}).temperature == 1
+    file = open_checkpoint("smollm2-135m-instruct").path
+    assert open_checkpoint(file).sampling_defaults == {}, "a file that says nothing has no defaults"
+
+
 def test_the_second_turn_prefills_only_what_is_new(model):
     first = model.chat(PARIS, temperature=0)
     turn = [*PARIS, {"role": "assistant", "content": str(first)}, {"role": "user", "content": "And of Italy?"}]

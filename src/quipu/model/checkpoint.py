@@ -106,6 +106,12 @@ def open_checkpoint(model: str | Path) -> Checkpoint:
     """
     path = resolve(model)
     name = model if isinstance(model, str) and _is_name(model) else path.absolute().name.removesuffix(".gguf")
+    checkpoint = _open(path, name)
+    recommended = next((each.sampling for each in known_models() if each.name == model), {})
+    return checkpoint if checkpoint.sampling_defaults else replace(checkpoint, sampling_defaults=recommended)
+
+
+def _open(path: Path, name: str) -> Checkpoint:
     with reading(path):
         if not path.is_dir():
             return _open_file(path, name)

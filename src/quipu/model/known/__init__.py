@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.resources
 import importlib.util
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quipu.errors import ModelNotFound
@@ -16,7 +17,7 @@ class KnownModel:
     """A model that can be named instead of given as a path.
 
     It comes either in an installed Python package (``package`` and the ``file`` in it, put there by ``install``) or
-    from a Hugging Face ``repository``.
+    from a Hugging Face ``repository``. ``sampling``: what its makers recommend, for files that do not say it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class KnownModel:
     file: str | None = None
     install: str | None = None
     repository: str | None = None
+    sampling: Mapping[str, float | int] = field(default_factory=dict)
 
     def locate(self) -> Path:
         """The file or folder on this machine. Raises ModelNotFound with the command that brings it here."""
