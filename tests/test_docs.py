@@ -24,6 +24,8 @@ from quipu.engine.load import load
 from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
 from quipu.model.weights import KINDS
 from quipu.serve.app import MAX_BODY_BYTES, create_app
+from quipu.serve.ollama import schemas as ollama_schemas
+from quipu.serve.ollama.models import API_VERSION
 from quipu.serve.openai import schemas
 from quipu.serve.server import GRACE_SECONDS, Server, address, bind
 from quipu.types import MAX_LOGPROBS, Facts, Sampling
@@ -168,10 +170,18 @@ def test_every_request_field_is_described():
     assert set(schemas.NEUTRAL) - set(codes(both)) == set()
 
 
+def test_every_field_and_option_of_ollama_is_described():
+    said = set(codes(section(text("docs/http.md"), "Ollama's API")))
+    for schema in (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.Options):
+        assert set(schema.model_fields) | set(schema.neutral) <= said
+    assert API_VERSION in text("docs/http.md")
+
+
 def test_every_described_request_field_exists():
     kinds = (schemas.ChatCompletionRequest, schemas.CompletionRequest, schemas.TokenizeRequest)
     known = {name for schema in (*kinds, schemas.DetokenizeRequest) for name in schema.model_fields}
-    tables = re.findall(r"^\| field \|.*?\n\n", text("docs/http.md"), re.MULTILINE | re.DOTALL)
+    openai = text("docs/http.md").replace(section(text("docs/http.md"), "Ollama's API"), "")
+    tables = re.findall(r"^\| field \|.*?\n\n", openai, re.MULTILINE | re.DOTALL)
     assert len(tables) == 4
     for table in tables:
         assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= known

@@ -59,6 +59,19 @@ class Envelope:
         return {**self._fields, "choices": choices, "usage": usage_object(usage)}
 
 
+class Asked(Protocol):
+    """What every generating route knows of a request."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        ...
+
+    def sampling(self) -> Mapping[str, Any]:
+        """Fields of ``types.Sampling`` that the request sets."""
+        ...
+
+
 class Answer(Streamed, Protocol):
     """Says a generation in the objects of one route: piece by piece, or whole."""
 
@@ -67,7 +80,7 @@ class Answer(Streamed, Protocol):
         ...
 
 
-async def begin(service: Service, request: Request, fields: SamplingFields, prompts: Sequence[Prompt]) -> Generation:
+async def begin(service: Service, request: Request, fields: Asked, prompts: Sequence[Prompt]) -> Generation:
     """Find the model, submit ``prompts`` to it. Raises what is wrong with the request, by field name."""
     model = service.find(fields.model, request)
     generation = Generation(model, prompts, model.sampling(fields.sampling()), service.clock(fields.model))
