@@ -27,6 +27,7 @@ from quipu.serve.app import MAX_BODY_BYTES, create_app
 from quipu.serve.ollama import schemas as ollama_schemas
 from quipu.serve.ollama.models import API_VERSION
 from quipu.serve.openai import schemas
+from quipu.serve.openai.responses_schema import ResponsesRequest
 from quipu.serve.server import GRACE_SECONDS, Server, address, bind
 from quipu.types import MAX_LOGPROBS, Facts, Sampling
 
@@ -162,12 +163,14 @@ def test_every_request_field_is_described():
         schemas.StreamOptions: both,
         schemas.ChatCompletionRequest: both + section(document, "POST /v1/chat/completions"),
         schemas.CompletionRequest: both + section(document, "POST /v1/completions"),
+        ResponsesRequest: both + section(document, "POST /v1/responses"),
         schemas.TokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
         schemas.DetokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
     }
     for schema, place in places.items():
         assert set(schema.model_fields) - set(codes(place)) == set(), schema.__name__
     assert set(schemas.NEUTRAL) - set(codes(both)) == set()
+    assert set(ResponsesRequest.neutral) - set(codes(places[ResponsesRequest])) == set()
 
 
 def test_every_field_and_option_of_ollama_is_described():
@@ -178,11 +181,11 @@ def test_every_field_and_option_of_ollama_is_described():
 
 
 def test_every_described_request_field_exists():
-    kinds = (schemas.ChatCompletionRequest, schemas.CompletionRequest, schemas.TokenizeRequest)
+    kinds = (schemas.ChatCompletionRequest, schemas.CompletionRequest, ResponsesRequest, schemas.TokenizeRequest)
     known = {name for schema in (*kinds, schemas.DetokenizeRequest) for name in schema.model_fields}
     openai = text("docs/http.md").replace(section(text("docs/http.md"), "Ollama's API"), "")
     tables = re.findall(r"^\| field \|.*?\n\n", openai, re.MULTILINE | re.DOTALL)
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= known
 
