@@ -164,6 +164,7 @@ def test_every_request_field_is_described():
         schemas.ChatCompletionRequest: both + section(document, "POST /v1/chat/completions"),
         schemas.CompletionRequest: both + section(document, "POST /v1/completions"),
         ResponsesRequest: both + section(document, "POST /v1/responses"),
+        schemas.EmbeddingRequest: both + section(document, "POST /v1/embeddings"),
         schemas.TokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
         schemas.DetokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
     }
@@ -181,11 +182,17 @@ def test_every_field_and_option_of_ollama_is_described():
 
 
 def test_every_described_request_field_exists():
-    kinds = (schemas.ChatCompletionRequest, schemas.CompletionRequest, ResponsesRequest, schemas.TokenizeRequest)
+    kinds = (
+        schemas.ChatCompletionRequest,
+        schemas.CompletionRequest,
+        ResponsesRequest,
+        schemas.EmbeddingRequest,
+        schemas.TokenizeRequest,
+    )
     known = {name for schema in (*kinds, schemas.DetokenizeRequest) for name in schema.model_fields}
     openai = text("docs/http.md").replace(section(text("docs/http.md"), "Ollama's API"), "")
     tables = re.findall(r"^\| field \|.*?\n\n", openai, re.MULTILINE | re.DOTALL)
-    assert len(tables) == 5
+    assert len(tables) == 6
     for table in tables:
         assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= known
 
@@ -220,6 +227,7 @@ def test_numbers_are_those_of_the_code():
     assert f"at most {MAX_BODY_BYTES >> 20} MiB" in document
     assert f"a string or at most {schemas.MAX_STOPS}" in document
     assert f"off; 0 to {MAX_LOGPROBS}" in document
+    assert f"at most {schemas.MAX_INPUTS}; required" in document
     defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
     assert f"{defaults['prompt_tokens']} tokens a step" in document
     assert f"{defaults['mixed_prompt_tokens']} when something does" in document

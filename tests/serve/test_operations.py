@@ -135,7 +135,7 @@ def test_swagger_ui_is_unchanged() -> None:
 def test_openapi_describes_the_requests(server: Running) -> None:
     document = server.http.get("/openapi.json").json()
     assert set(document["paths"]) == {
-        "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models", "/v1/models/{name}",
+        "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/models/{name}",
         "/tokenize", "/detokenize", "/health", "/metrics",
         "/api/chat", "/api/generate", "/api/tags", "/api/ps", "/api/show", "/api/version",
     }  # fmt: skip

@@ -20,7 +20,7 @@ from quipu.serve.body_limit import LimitBody
 from quipu.serve.metrics import CountRequests
 from quipu.serve.ollama import generation as ollama_generation
 from quipu.serve.ollama import models as ollama_models
-from quipu.serve.openai import chat, completions, models, responses, tokenize
+from quipu.serve.openai import chat, completions, embeddings, models, responses, tokenize
 from quipu.serve.openai.errors import add_error_handlers
 from quipu.serve.openai.schemas import ErrorAnswer
 from quipu.serve.service import Service
@@ -58,7 +58,7 @@ def create_app(
     add_error_handlers(app)
     app.add_middleware(LimitBody, limit=max_body_bytes)
     app.add_middleware(CountRequests, metrics=service.metrics)
-    for room in (chat, completions, responses, models, tokenize, ollama_generation, ollama_models):
+    for room in (chat, completions, responses, embeddings, models, tokenize, ollama_generation, ollama_models):
         app.include_router(room.routes(service))
     _add_operations(app, service)
     _add_documentation(app)

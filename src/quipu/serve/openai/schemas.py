@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 MAX_STOPS = 16
+MAX_INPUTS = 2048
+"""Inputs of one request for embeddings, as in the OpenAI API."""
 
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
@@ -39,8 +41,8 @@ def _is_ids(value: Any) -> bool:
     return isinstance(value, list) and value != [] and all(type(token) is int for token in value)
 
 
-def _prompts(value: Any) -> list[str | list[int]]:
-    """One list of prompts from the four forms of OpenAI's ``prompt``."""
+def _prompts(value: Any, field: str = "prompt") -> list[str | list[int]]:
+    """One list of prompts from the four forms of OpenAI's ``prompt`` and ``input``."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and value:
@@ -48,7 +50,14 @@ def _prompts(value: Any) -> list[str | list[int]]:
             return [value]
         if all(isinstance(prompt, str) for prompt in value) or all(_is_ids(prompt) for prompt in value):
             return value
-    raise fault("prompt must be a string, a list of strings, a list of token ids or a list of such lists, none empty")
+    raise fault(f"{field} must be a string, a list of strings, a list of token ids or a list of such lists, none empty")
+
+
+def _inputs(value: Any) -> list[str | list[int]]:
+    inputs = _prompts(value, "input")
+    if len(inputs) > MAX_INPUTS:
+        raise fault(f"input has {len(inputs)} parts; send at most {MAX_INPUTS} in one request")
+    return inputs
 
 
 def _stops(value: Any) -> list[str] | None:
@@ -72,6 +81,10 @@ def _biases(value: Any) -> dict[int, float] | None:
 Prompts = Annotated[
     list[str | list[int]],
     PlainValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+]
+Inputs = Annotated[
+    list[str | list[int]],
+    PlainValidator(_inputs, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
 ]
 Stops = Annotated[list[str] | None, PlainValidator(_stops, json_schema_input_type=str | list[str] | None)]
 Biases = Annotated[dict[int, float] | None, PlainValidator(_biases, json_schema_input_type=dict[str, float] | None)]
@@ -242,6 +255,16 @@ class CompletionRequest(SamplingFields):
             if self.echo:
                 given["prompt_logprobs"] = self.logprobs
         return given
+
+
+class EmbeddingRequest(Schema):
+    """One vector for each text or list of token ids. ``dimensions`` may only be the model's own size."""
+
+    model: str
+    input: Inputs
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    user: str | None = None
 
 
 class TokenizeRequest(Schema):
