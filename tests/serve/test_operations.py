@@ -19,7 +19,8 @@ def test_models(server: Running) -> None:
     [model] = server.openai.models.list().data
     assert (model.id, model.object, model.owned_by) == ("fake", "model", "quipu")
     assert server.openai.models.retrieve("fake") == model
-    assert server.http.get("/v1/models/fake").json()["max_model_len"] == 1024
+    body = server.http.get("/v1/models/fake").json()
+    assert (body["max_model_len"], body["loaded"]) == (1024, True)
 
 
 def test_tokenize(server: Running) -> None:

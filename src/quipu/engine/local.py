@@ -43,8 +43,9 @@ EMBEDDED_AT_ONCE = 8
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """``vectors``, float32 [n, size], each divided by its length; a vector of zeros stays one."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(lengths == 0, np.float32(1), lengths)
+    lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=-1, keepdims=True).astype(np.float32)
+    lengths[lengths == 0] = 1
+    return vectors / lengths
 
 
 class LocalModel:

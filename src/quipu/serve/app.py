@@ -15,7 +15,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 import quipu
-from quipu.engine.local import LocalModel
 from quipu.serve.body_limit import LimitBody
 from quipu.serve.metrics import CountRequests
 from quipu.serve.ollama import generation as ollama_generation
@@ -23,6 +22,7 @@ from quipu.serve.ollama import models as ollama_models
 from quipu.serve.openai import chat, completions, embeddings, models, responses, tokenize
 from quipu.serve.openai.errors import add_error_handlers
 from quipu.serve.openai.schemas import ErrorAnswer
+from quipu.serve.residents import Source
 from quipu.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
@@ -30,14 +30,20 @@ MAX_BODY_BYTES = 32 * 2**20
 
 
 def create_app(
-    served: Mapping[str, LocalModel], *, keep_alive_seconds: float = 10.0, max_body_bytes: int = MAX_BODY_BYTES
+    served: Mapping[str, Source],
+    *,
+    keep_alive_seconds: float = 10.0,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    unload_after_seconds: float | None = None,
 ) -> FastAPI:
     """The ASGI application that offers each of ``served`` by its name; it closes them when it shuts down.
 
-    ``keep_alive_seconds``: how long a stream may be silent before it says so. ``app.state.service`` is what the
-    routes share. Raises InvalidRequest if there is no model.
+    What is given as a function is loaded by calling it when first asked for, and unloaded when no request wanted it for
+    ``unload_after_seconds`` (None: never) or when another needs its memory. ``keep_alive_seconds``: how long a stream
+    may be silent before it says so. ``app.state.service`` is what the routes share. Raises InvalidRequest if there is
+    no model.
     """
-    service = Service(served, keep_alive_seconds)
+    service = Service(served, keep_alive_seconds, unload_after_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +74,7 @@ def create_app(
 def _add_operations(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="Whether the server answers", tags=["Operations"])
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "models": list(service.models)}
+        return {"status": "ok", "models": service.names}
 
     @app.get("/metrics", summary="Counts and times for Prometheus", tags=["Operations"], response_class=Response)
     async def metrics() -> Response:

@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
         """Start listening, and say so."""
         await super().startup(sockets)
         if self.started and sockets:
-            self._announce(greeting(address(sockets[0]), next(iter(self._service.models))))
+            self._announce(greeting(address(sockets[0]), self._service.names[0]))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let answers complete for a while, end the rest."""

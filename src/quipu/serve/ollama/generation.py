@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from quipu.engine.local import LocalModel
 from quipu.errors import InvalidRequest, QuipuError
 from quipu.serve.metrics import LEFT
 from quipu.serve.ollama.errors import OllamaRoute, message_body
@@ -64,10 +65,11 @@ async def _respond(
 ) -> Response:
     answer = OllamaAnswer(body.model, said)
     body = body.model_copy(update={"model": served_name(service, body.model)})
-    _check_context(service, request, body)
-    if prompt is None:  # Ollama's way to load a model before it is needed
-        return Response(encode(answer.loaded()), media_type="application/json")
-    generation = await begin(service, request, body, [prompt])
+    with await service.borrow(body.model, request) as model:
+        _check_context(model, body)
+        if prompt is None:  # Ollama's way to load a model before it is needed
+            return Response(encode(answer.loaded()), media_type="application/json")
+        generation = await begin(service, request, body, [prompt])
     answer.begun()
     if body.streams:
         return JSONLines(generation, answer, service.keep_alive_seconds)
@@ -80,9 +82,9 @@ async def _respond(
     return Response(encode(whole), media_type="application/json")
 
 
-def _check_context(service: Service, request: Request, body: GenerationFields) -> None:
+def _check_context(model: LocalModel, body: GenerationFields) -> None:
     asked = None if body.options is None else body.options.num_ctx
-    loaded = service.find(body.model, request).context_length
+    loaded = model.context_length
     if asked is not None and asked > loaded:
         raise InvalidRequest(
             f"options.num_ctx is {asked}; this model is loaded with a context of {loaded} tokens. Ask for at most "

@@ -34,13 +34,13 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/api/tags", summary="The models that are served")
     async def tags() -> dict[str, Any]:
-        return {"models": [_entry(name, service.models[name], service) for name in service.models]}
+        return {"models": [_entry(name, service) for name in service.names]}
 
     @router.get("/api/ps", summary="The models that are loaded")
     async def loaded() -> dict[str, Any]:
         return {
             "models": [
-                _entry(name, model, service) | {"expires_at": FAR_AWAY, "context_length": model.context_length}
+                _entry(name, service) | {"expires_at": FAR_AWAY, "context_length": model.context_length}
                 for name, model in service.models.items()
             ]
         }
@@ -48,21 +48,24 @@ def routes(service: Service) -> APIRouter:
     @router.post("/api/show", summary="What a model is", response_class=Response)
     async def show(body: ShowRequest, request: Request) -> Response:
         name = served_name(service, body.model or body.name or "")
-        return Response(encode(_description(service.find(name, request), service)), media_type="application/json")
+        with await service.borrow(name, request) as model:
+            return Response(encode(_description(model, service)), media_type="application/json")
 
     return router
 
 
-def _entry(name: str, model: LocalModel, service: Service) -> dict[str, Any]:
-    # Of what is known of the model; the hash of its files would take minutes to compute when a tool lists models.
-    digest = hashlib.sha256(repr(sorted(model.facts.as_dict().items(), key=lambda item: item[0])).encode()).hexdigest()
+def _entry(name: str, service: Service) -> dict[str, Any]:
+    """A model in a list; of one that is not loaded, only the name is known."""
+    model = service.models.get(name)
+    # Not of the files, whose hash would take minutes to compute when a tool only lists models.
+    digest = hashlib.sha256(repr((name, model and model.facts)).encode()).hexdigest()
     return {
         "name": tagged(name),
         "model": tagged(name),
         "modified_at": _started(service),
-        "size": _bytes(model),
+        "size": 0 if model is None else _bytes(model),
         "digest": digest,
-        "details": _details(model),
+        "details": {} if model is None else _details(model),
     }
 
 

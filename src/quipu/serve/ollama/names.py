@@ -9,7 +9,7 @@ TAG = ":latest"
 
 def served_name(service: Service, name: str) -> str:
     """The name that is served for ``name``: itself, or what it is without ``:latest``."""
-    return name if name in service.models else name.removesuffix(TAG)
+    return name if name in service.names else name.removesuffix(TAG)
 
 
 def tagged(name: str) -> str:

@@ -82,8 +82,12 @@ class Answer(Streamed, Protocol):
 
 async def begin(service: Service, request: Request, fields: Asked, prompts: Sequence[Prompt]) -> Generation:
     """Find the model, submit ``prompts`` to it. Raises what is wrong with the request, by field name."""
-    model = service.find(fields.model, request)
-    generation = Generation(model, prompts, model.sampling(fields.sampling()), service.clock(fields.model))
+    loan = await service.borrow(fields.model, request)
+    try:
+        generation = Generation(loan, prompts, loan.model.sampling(fields.sampling()), service.clock(fields.model))
+    except BaseException:
+        loan.give_back()
+        raise
     return await generation.start()
 
 

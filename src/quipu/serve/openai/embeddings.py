@@ -31,10 +31,10 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/v1/embeddings", summary="Texts or token ids to vectors", response_class=Response)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
-        model = service.find(body.model, request)
-        _check_dimensions(body, model)
-        inputs = await asyncio.to_thread(_ids, model, body.input)
-        vectors = await unless_disconnected(request.receive, _embed(model, inputs))
+        with await service.borrow(body.model, request) as model:
+            _check_dimensions(body, model)
+            inputs = await asyncio.to_thread(_ids, model, body.input)
+            vectors = await unless_disconnected(request.receive, _embed(model, inputs))
         if vectors is None:
             return Response(status_code=LEFT)  # nobody reads it; the metrics count it
         answer = await asyncio.to_thread(_answer, body, vectors, sum(map(len, inputs)))

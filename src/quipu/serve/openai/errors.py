@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from quipu.errors import Overloaded, QuipuError
+from quipu.errors import QuipuError
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> bytes:
@@ -27,7 +27,7 @@ def quipu_error_body(error: QuipuError) -> bytes:
 
 def quipu_error_response(error: QuipuError) -> Response:
     """The answer to a request that ended with ``error``."""
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Overloaded) else None
+    headers = None if error.retry_after is None else {"retry-after": str(error.retry_after)}
     return _response(error.status, quipu_error_body(error), headers)
 
 

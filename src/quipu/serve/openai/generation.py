@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from starlette.types import Receive
 
 from quipu.engine.engine import Handle
-from quipu.engine.local import Event, LocalModel
+from quipu.engine.local import Event
 from quipu.errors import QuipuError
 from quipu.serve.metrics import Clock
+from quipu.serve.residents import Loan
 from quipu.types import Chunk, Completion, Prompt, Sampling, is_conversation
 
 Result = TypeVar("Result")
@@ -26,11 +27,12 @@ class Generation:
     Raises the QuipuError that ends any of them. Whoever holds one calls ``abort`` at the end, whatever happened.
     """
 
-    def __init__(self, model: LocalModel, prompts: Sequence[Prompt], sampling: Sampling, clock: Clock) -> None:
-        self.model = model
+    def __init__(self, loan: Loan, prompts: Sequence[Prompt], sampling: Sampling, clock: Clock) -> None:
+        self.model = loan.model
         self.sampling = sampling
         self.prompts: list[list[int]] = []
         """Token ids of each prompt."""
+        self._loan = loan
         self._given = prompts
         self._clock = clock
         self._handles: list[Handle] = []
@@ -48,7 +50,8 @@ class Generation:
         return self
 
     def abort(self) -> None:
-        """Stop what is not finished; its blocks are free before the engine's next step."""
+        """Stop what is not finished; its blocks are free before the engine's next step. The model is given back."""
+        self._loan.give_back()
         if self._unfinished:
             self._unfinished = 0
             for handle in self._handles:
