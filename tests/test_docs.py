@@ -134,10 +134,12 @@ def test_command_lines_parse(line, capsys):
 
 def options(verb):
     [verbs] = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return {option for action in verbs.choices[verb]._actions for option in action.option_strings} - {"-h", "--help"}
+    return {option for action in verbs.choices[verb]._actions for option in action.option_strings} - {
+        "-h", "--help", "--config",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["serve", "chat", "models", "inspect", "pull"])
+@pytest.mark.parametrize("verb", ["serve", "chat", "models", "inspect", "pull", "config"])
 def test_every_option_is_described_and_every_described_one_exists(verb):
     document = text("docs/cli.md")
     own = section(document, f"quipu {verb}")

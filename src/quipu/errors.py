@@ -86,6 +86,12 @@ class EngineStopped(QuipuError):
     code = "engine_stopped"
 
 
+class InvalidConfiguration(QuipuError):
+    """The configuration file or an environment variable says something that no option means."""
+
+    code = "invalid_configuration"
+
+
 class CannotListen(QuipuError):
     """The server cannot have the address it was asked to listen on: taken, not of this machine, or forbidden."""
 
