@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(InvalidConfiguration, match=r"nothing\.toml cannot be read: No such file"):
         find_file(["--config", "nothing.toml"], {})
     Path("latin.toml").write_bytes(b"a = '\xff'")
-    with pytest.raises(InvalidConfiguration, match="is not TOML: .*utf-8"):
+    with pytest.raises(InvalidConfiguration, match=r"is not TOML: .*utf-8"):
         File(Path("latin.toml"))
     Path("large.toml").write_bytes(b"#" * (1 << 21))
     with pytest.raises(InvalidConfiguration, match="more than 1048576 bytes"):

@@ -38,7 +38,10 @@ def test_it_serves_until_interrupted(environment):
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=30)
         assert server.returncode == 0
-        assert errors.splitlines() == ["loaded two (context 12000 of 12000 tokens, none) from "]
+        listed, loaded, counted = errors.splitlines()
+        assert loaded == "loaded two (context 12000 of 12000 tokens, none) from "
+        assert " GET /v1/models 200 id=" in listed
+        assert " POST /tokenize 200 id=" in counted
     finally:
         server.kill()
         server.wait()

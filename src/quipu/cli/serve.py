@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quipu.engine.local import LocalModel
     from quipu.serve.residents import Source
 
+LOG_FORMATS = ("text", "json", "none")
 DEFAULT_KEEP_ALIVE = 300.0
 """Seconds, where several models are served."""
 
@@ -58,6 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(one MODEL: loaded at the start, kept; several: 300)",
     )
     parser.add_argument("--queue", type=int, default=256, metavar="N", help="requests that may wait (%(default)s)")
+    parser.add_argument(
+        "--log-format", choices=LOG_FORMATS, default="text", help="a line for each request, on standard error (text)"
+    )
+    parser.add_argument("--log-prompts", action="store_true", help="with what was asked, for debugging")
     options.add_loading(parser)
     parser.set_defaults(usage_error=parser.error)
 
@@ -95,6 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.name is not None and len(arguments.models) > 1:
         arguments.usage_error("--name goes with one MODEL")
     from quipu.serve.app import create_app
+    from quipu.serve.request_log import WRITERS
     from quipu.serve.server import bind
     from quipu.serve.server import run as run_server
 
@@ -115,7 +121,12 @@ def run(arguments: argparse.Namespace) -> None:
                 raise InvalidRequest(f"two models are called {name}; serve one of them alone with --name", param="name")
             models[name] = source
         idle = DEFAULT_KEEP_ALIVE if keep_alive is None else None if keep_alive < 0 else keep_alive
-        app = create_app(models, unload_after_seconds=idle)
+        app = create_app(
+            models,
+            unload_after_seconds=idle,
+            log=WRITERS.get(arguments.log_format),
+            log_prompts=arguments.log_prompts,
+        )
         # Flushed, so that the address is in a log file while the server runs.
         run_server(app, listener, announce=partial(print, flush=True))
 

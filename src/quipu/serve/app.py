@@ -22,6 +22,7 @@ from quipu.serve.ollama import models as ollama_models
 from quipu.serve.openai import chat, completions, embeddings, models, responses, tokenize
 from quipu.serve.openai.errors import add_error_handlers
 from quipu.serve.openai.schemas import ErrorAnswer
+from quipu.serve.request_log import LogRequests, Write
 from quipu.serve.residents import Source
 from quipu.serve.service import Service
 
@@ -35,12 +36,15 @@ def create_app(
     keep_alive_seconds: float = 10.0,
     max_body_bytes: int = MAX_BODY_BYTES,
     unload_after_seconds: float | None = None,
+    log: Write | None = None,
+    log_prompts: bool = False,
 ) -> FastAPI:
     """The ASGI application that offers each of ``served`` by its name; it closes them when it shuts down.
 
     What is given as a function is loaded by calling it when first asked for, and unloaded when no request wanted it for
     ``unload_after_seconds`` (None: never) or when another needs its memory. ``keep_alive_seconds``: how long a stream
-    may be silent before it says so. ``app.state.service`` is what the routes share. Raises InvalidRequest if there is
+    may be silent before it says so. ``log`` is told of every request when it is over, of the prompts only with
+    ``log_prompts``. ``app.state.service`` is what the routes share. Raises InvalidRequest if there is
     no model.
     """
     service = Service(served, keep_alive_seconds, unload_after_seconds)
@@ -64,6 +68,7 @@ def create_app(
     add_error_handlers(app)
     app.add_middleware(LimitBody, limit=max_body_bytes)
     app.add_middleware(CountRequests, metrics=service.metrics)
+    app.add_middleware(LogRequests, write=log, prompts=log_prompts)
     for room in (chat, completions, responses, embeddings, models, tokenize, ollama_generation, ollama_models):
         app.include_router(room.routes(service))
     _add_operations(app, service)

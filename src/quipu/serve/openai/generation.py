@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from quipu.engine.local import Event
 from quipu.errors import QuipuError
 from quipu.serve.metrics import Clock
 from quipu.serve.residents import Loan
-from quipu.types import Chunk, Completion, Prompt, Sampling, is_conversation
+from quipu.types import Chunk, Completion, Prompt, Sampling, Usage, is_conversation
 
 Result = TypeVar("Result")
 
@@ -33,7 +34,11 @@ class Generation:
         self.prompts: list[list[int]] = []
         """Token ids of each prompt."""
         self._loan = loan
-        self._given = prompts
+        self.given = prompts
+        self.usage = Usage()
+        """Tokens of what is complete so far."""
+        self.first_token_seconds: float | None = None
+        self._start = time.perf_counter()
         self._clock = clock
         self._handles: list[Handle] = []
         self._unfinished = len(prompts) * sampling.n
@@ -68,20 +73,24 @@ class Generation:
             raise event
         if event.finish_reason is not None:
             self._unfinished -= 1
+        if self.first_token_seconds is None and event.token_ids:
+            self.first_token_seconds = time.perf_counter() - self._start
+        if event.usage is not None:
+            self.usage += event.usage
         self._clock.heard((place, event.index), len(event.token_ids))
         return place, event
 
     async def completions(self) -> list[Completion]:
         """All answers, whole, by prompt."""
-        chunks: list[list[Chunk]] = [[] for _ in self._given]
+        chunks: list[list[Chunk]] = [[] for _ in self.given]
         async for place, chunk in self:
             chunks[place].append(chunk)
         return [Completion.of(iter(of_prompt)) for of_prompt in chunks]
 
     def _submit(self) -> None:
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.
-        self.prompts = [self.model.prompt_ids(prompt) for prompt in self._given]
-        for place, (given, ids) in enumerate(zip(self._given, self.prompts, strict=True)):
+        self.prompts = [self.model.prompt_ids(prompt) for prompt in self.given]
+        for place, (given, ids) in enumerate(zip(self.given, self.prompts, strict=True)):
             deliver = partial(self._deliver, place)
             handle = self.model.submit(ids, self.sampling, deliver, continues=not is_conversation(given))
             self._handles.append(handle)
