@@ -110,6 +110,10 @@ def test_show_takes_the_older_name(server: Running) -> None:
     assert server.http.post("/api/show", json={"name": "fake"}).json()["capabilities"] == ["completion"]
 
 
+def test_the_content_type_may_be_left_out(server: Running) -> None:
+    assert server.http.post("/api/show", content=b'{"model": "fake"}').status_code == 200
+
+
 def test_sizes_are_written_as_ollama_does() -> None:
     assert (parameter_size(134_515_008), parameter_size(8_030_261_248)) == ("134.5M", "8.0B")
 

@@ -29,6 +29,11 @@ class OllamaRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def reshaped(request: Request) -> Response:
+            headers = request.scope["headers"]
+            if not any(
+                name == b"content-type" for name, _ in headers
+            ):  # Ollama does not ask for it; litellm sends none
+                request.scope["headers"] = [*headers, (b"content-type", b"application/json")]
             try:
                 return await handle(request)
             except (QuipuError, RequestValidationError, HTTPException) as error:

@@ -34,7 +34,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/api/chat", summary="Answer a conversation", responses=CONTENT)
     async def chat(body: ChatRequest, request: Request) -> Response:
-        return await _respond(service, request, body, body.messages or None, _message)
+        return await _respond(service, request, body, body.turns() or None, _message)
 
     @router.post("/api/generate", summary="Answer a prompt", responses=CONTENT)
     async def generate(body: GenerateRequest, request: Request) -> Response:

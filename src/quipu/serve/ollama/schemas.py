@@ -30,6 +30,7 @@ NEUTRAL_FIELDS: Mapping[str, tuple[Any, ...]] = {
     "tools": ([],),
     "top_logprobs": (0,),
 }
+MAY_BE_EMPTY = ("images", "thinking", "tool_calls", "tool_name")
 PASSED_ON: Mapping[str, str] = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -103,6 +104,13 @@ class ChatRequest(GenerationFields):
     """Answer a conversation; without messages, only load the model."""
 
     messages: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
+
+    def turns(self) -> list[dict[str, Any]]:
+        """The messages without fields that ask for nothing: tools write ``images`` where there are none."""
+        return [
+            {name: value for name, value in message.items() if name not in MAY_BE_EMPTY or value not in (None, [], "")}
+            for message in self.messages or []
+        ]
 
 
 class GenerateRequest(GenerationFields):
