@@ -5,7 +5,7 @@ MODEL ?= smollm2-135m-instruct
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install serve chat test test-all lint bench clean
+.PHONY: help install serve chat test test-all clients lint bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,8 +21,10 @@ chat: install  ## Talk to MODEL in the terminal
 test: install $(VENV)/.installed-dev lint  ## The gate: lint, types, import contracts, tests
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: install $(VENV)/.installed-dev lint  ## The gate and what takes minutes
+test-all: install $(VENV)/.installed-dev clients lint  ## The gate and what takes minutes
 	$(BIN)/python -m pytest
+
+clients: .venv-clients/.installed  ## Programs of others that the tests try, in an environment of their own
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -35,7 +37,7 @@ bench: install $(VENV)/.installed-dev  ## Measure ours beside the peers (compile
 	$(BIN)/python bench/cpu.py
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "quipu needs Python 3.11 or newer; try make PYTHON=python3.12")'
@@ -53,4 +55,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llama-models==0.3.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation fairscale==0.4.13
+	touch $@
+
+# Apart, because what they depend on is much and need not agree with what quipu is tested with.
+.venv-clients/.installed: $(VENV)/.created
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet --disable-pip-version-check litellm==1.83.0 llm==0.36
 	touch $@

@@ -24,7 +24,7 @@ class Running:
 
     def __init__(self, models: dict[str, LocalModel], server: Server, url: str) -> None:
         self.models, self.server, self.url = models, server, url
-        self.model = next(iter(models.values()))
+        self.model = next(iter(models.values()))  # where models are loaded on demand, what loads the first
         self.http = httpx.Client(base_url=url, timeout=10)
         self.openai = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=10)
 

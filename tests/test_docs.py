@@ -25,7 +25,10 @@ from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
 from quipu.model.weights import KINDS
 from quipu.serve.app import create_app
 from quipu.serve.limits import Limits
+from quipu.serve.ollama import schemas as ollama_schemas
+from quipu.serve.ollama.models import API_VERSION
 from quipu.serve.openai import schemas
+from quipu.serve.openai.responses_schema import ResponsesRequest
 from quipu.serve.server import GRACE_SECONDS, Server, address, bind
 from quipu.types import MAX_LOGPROBS, Facts, Sampling
 
@@ -132,10 +135,12 @@ def test_command_lines_parse(line, capsys):
 
 def options(verb):
     [verbs] = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return {option for action in verbs.choices[verb]._actions for option in action.option_strings} - {"-h", "--help"}
+    return {option for action in verbs.choices[verb]._actions for option in action.option_strings} - {
+        "-h", "--help", "--config",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["serve", "chat", "models", "inspect", "pull"])
+@pytest.mark.parametrize("verb", ["serve", "chat", "models", "inspect", "pull", "config"])
 def test_every_option_is_described_and_every_described_one_exists(verb):
     document = text("docs/cli.md")
     own = section(document, f"quipu {verb}")
@@ -161,19 +166,36 @@ def test_every_request_field_is_described():
         schemas.StreamOptions: both,
         schemas.ChatCompletionRequest: both + section(document, "POST /v1/chat/completions"),
         schemas.CompletionRequest: both + section(document, "POST /v1/completions"),
+        ResponsesRequest: both + section(document, "POST /v1/responses"),
+        schemas.EmbeddingRequest: both + section(document, "POST /v1/embeddings"),
         schemas.TokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
         schemas.DetokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
     }
     for schema, place in places.items():
         assert set(schema.model_fields) - set(codes(place)) == set(), schema.__name__
     assert set(schemas.NEUTRAL) - set(codes(both)) == set()
+    assert set(ResponsesRequest.neutral) - set(codes(places[ResponsesRequest])) == set()
+
+
+def test_every_field_and_option_of_ollama_is_described():
+    said = set(codes(section(text("docs/http.md"), "Ollama's API")))
+    for schema in (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.Options):
+        assert set(schema.model_fields) | set(schema.neutral) <= said
+    assert API_VERSION in text("docs/http.md")
 
 
 def test_every_described_request_field_exists():
-    kinds = (schemas.ChatCompletionRequest, schemas.CompletionRequest, schemas.TokenizeRequest)
+    kinds = (
+        schemas.ChatCompletionRequest,
+        schemas.CompletionRequest,
+        ResponsesRequest,
+        schemas.EmbeddingRequest,
+        schemas.TokenizeRequest,
+    )
     known = {name for schema in (*kinds, schemas.DetokenizeRequest) for name in schema.model_fields}
-    tables = re.findall(r"^\| field \|.*?\n\n", text("docs/http.md"), re.MULTILINE | re.DOTALL)
-    assert len(tables) == 4
+    openai = text("docs/http.md").replace(section(text("docs/http.md"), "Ollama's API"), "")
+    tables = re.findall(r"^\| field \|.*?\n\n", openai, re.MULTILINE | re.DOTALL)
+    assert len(tables) == 6
     for table in tables:
         assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= known
 
@@ -208,6 +230,7 @@ def test_numbers_are_those_of_the_code():
     assert f"at most {Limits().body_bytes >> 20} MiB" in document
     assert f"a string or at most {Limits().stops}" in document
     assert f"off; 0 to {MAX_LOGPROBS}" in document
+    assert f"at most {schemas.MAX_INPUTS}; required" in document
     defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
     assert f"{defaults['prompt_tokens']} tokens a step" in document
     assert f"{defaults['mixed_prompt_tokens']} when something does" in document

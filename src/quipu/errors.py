@@ -7,12 +7,14 @@ class QuipuError(Exception):
     """Root of the tree. ``str(error)`` is one or two sentences a user can act on.
 
     Class attributes follow the error object of the OpenAI API: ``status`` (HTTP), ``type`` and ``code``
-    (machine-readable names). ``param`` is the request field at fault, where there is one.
+    (machine-readable names). ``param`` is the request field at fault, where there is one; ``retry_after`` a hint in
+    seconds, where waiting helps.
     """
 
     status = 500
     type = "server_error"
     code: str | None = None
+    retry_after: int | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -101,11 +103,36 @@ class TookTooLong(QuipuError):
     code = "time_limit"
 
 
+class NotEnoughMemory(InvalidRequest):
+    """A model does not fit the memory that is free; the message has the numbers."""
+
+    status = 503
+    type = "server_error"
+    code = "not_enough_memory"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = retry_after
+
+
+class LoadFailed(QuipuError):
+    """A model that is loaded when first asked for could not be, for a reason that its files do not explain."""
+
+    status = 503
+    code = "load_failed"
+
+
 class EngineStopped(QuipuError):
     """The engine was closed, or failed, while the request was waiting or running."""
 
     status = 503
     code = "engine_stopped"
+
+
+class InvalidConfiguration(QuipuError):
+    """The configuration file or an environment variable says something that no option means."""
+
+    code = "invalid_configuration"
 
 
 class CannotListen(QuipuError):

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import quipu
 from quipu.cli import main
-from quipu.engine.fake import fake_model
 
 FAKE = Path(__file__).parent / "fake_command.py"
 
@@ -33,12 +31,17 @@ def test_it_serves_until_interrupted(environment):
         assert url, line
         with urllib.request.urlopen(f"{url[0]}/v1/models") as answer:
             assert [each["id"] for each in json.load(answer)["data"]] == ["one", "two"]
+        body = json.dumps({"model": "two", "prompt": "x"}).encode()
+        asking = urllib.request.Request(f"{url[0]}/tokenize", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asking) as answer:
+            assert json.load(answer)["count"] == 1
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=30)
         assert server.returncode == 0
-        assert errors.splitlines() == [
-            f"loaded {name} (context 12000 of 12000 tokens, none) from " for name in ("one", "two")
-        ]
+        listed, loaded, counted = errors.splitlines()
+        assert loaded == "loaded two (context 12000 of 12000 tokens, none) from "
+        assert " GET /v1/models 200 id=" in listed
+        assert " POST /tokenize 200 id=" in counted
     finally:
         server.kill()
         server.wait()
@@ -88,12 +91,43 @@ def test_the_demonstration_model_is_served_unless_another_is_named(loads, monkey
     assert [model for model, _ in loads] == ["smollm2-135m-instruct"]
 
 
-def test_two_models_of_one_name_are_refused_and_closed(monkeypatch, capsys):
-    models = [fake_model(name="same"), fake_model(name="same")]
-    waiting = iter(models)
-    monkeypatch.setattr(quipu, "load", lambda model, **options: next(waiting), raising=False)
+def test_two_models_of_one_name_are_refused(loads, monkeypatch, capsys):
+    monkeypatch.setattr("quipu.cli.serve.checkpoint_name", lambda model: "same")
     assert main(["serve", "a/x.gguf", "b/x.gguf", "--port", "0"]) == 1
     assert "two models are called same" in capsys.readouterr().err
-    for model in models:
-        with pytest.raises(quipu.QuipuError, match="closed"):
-            model.chat("hello")
+    assert loads == []
+
+
+def test_a_wrong_path_is_said_at_the_start_even_if_loading_waits(loads, capsys):
+    assert main(["serve", "./nowhere.gguf", "--keep-alive", "0", "--port", "0"]) == 1
+    assert "nowhere.gguf" in capsys.readouterr().err
+    assert loads == []
+
+
+@pytest.mark.parametrize(
+    ("words", "idle", "on_demand"),
+    [
+        (["a"], 300, False),
+        (["a", "b"], 300, True),
+        (["a", "--keep-alive", "2.5"], 2.5, True),
+        (["a", "b", "--keep-alive", "0"], 0, True),
+        (["a", "--keep-alive", "-1"], None, True),
+    ],
+)
+def test_when_models_are_loaded_and_unloaded(loads, monkeypatch, words, idle, on_demand):
+    monkeypatch.setattr("quipu.cli.serve.checkpoint_name", lambda model: model)
+    monkeypatch.setattr("quipu.serve.server.run", lambda app, listener, announce: None)
+    made = {}
+    monkeypatch.setattr("quipu.serve.app.create_app", lambda models, **options: made.update(models=models, **options))
+    assert main(["serve", *words, "--port", "0"]) == 0
+    assert made["unload_after_seconds"] == idle
+    assert bool(loads) is not on_demand
+    if on_demand:
+        with made["models"]["a"]() as model:
+            assert model.facts.name == "a"
+
+
+@pytest.mark.parametrize("text", ["-2", "x", "nan", "1e3", "inf", ""])
+def test_a_keep_alive_that_is_no_time_is_refused(text, capsys):
+    assert main(["serve", "--keep-alive", text]) == 2
+    assert "is not a number of seconds from 0, nor -1 for never" in capsys.readouterr().err

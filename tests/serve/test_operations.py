@@ -19,7 +19,8 @@ def test_models(server: Running) -> None:
     [model] = server.openai.models.list().data
     assert (model.id, model.object, model.owned_by) == ("fake", "model", "quipu")
     assert server.openai.models.retrieve("fake") == model
-    assert server.http.get("/v1/models/fake").json()["max_model_len"] == 1024
+    body = server.http.get("/v1/models/fake").json()
+    assert (body["max_model_len"], body["loaded"]) == (1024, True)
 
 
 def test_tokenize(server: Running) -> None:
@@ -136,8 +137,9 @@ def test_swagger_ui_is_unchanged() -> None:
 def test_openapi_describes_the_requests(server: Running) -> None:
     document = server.http.get("/openapi.json").json()
     assert set(document["paths"]) == {
-        "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{name}",
+        "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/models/{name}",
         "/tokenize", "/detokenize", "/health", "/metrics",
+        "/api/chat", "/api/generate", "/api/tags", "/api/ps", "/api/show", "/api/version",
     }  # fmt: skip
     fields = document["components"]["schemas"]["ChatCompletionRequest"]
     assert {"messages", "temperature", "stop", "logit_bias", "stream_options"} <= fields["properties"].keys()

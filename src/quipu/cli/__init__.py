@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from quipu import __version__
-from quipu.cli import chat, inspect, models, pull, serve
+from quipu.cli import chat, config, inspect, models, pull, serve, settings
 from quipu.errors import QuipuError
 
-VERBS = (serve, chat, models, inspect, pull)
+VERBS = (serve, chat, models, inspect, pull, config)
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended: 128 + SIGINT."""
 
@@ -27,7 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _never_fail_to_print()
     try:
-        chosen = _parser().parse_args(arguments)
+        parser = _parser()
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        verbs = configurable(parser)
+        if words and words[0] in verbs:
+            settings.apply(words[0], verbs, words[1:], os.environ)
+        chosen = parser.parse_args(words)
         chosen.run(chosen)
         sys.stdout.flush()
     except SystemExit as leaving:  # argparse has printed the help, the version, or what is wrong
@@ -42,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # when it ends; into nothing, so that it does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def configurable(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
+    """The verbs whose options a configuration file can set, with their parsers."""
+    [verbs] = [each for each in (parser or _parser())._actions if isinstance(each, argparse._SubParsersAction)]
+    return {name: child for name, child in verbs.choices.items() if name != "config"}
 
 
 def _never_fail_to_print() -> None:
@@ -73,5 +84,6 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         verb.add_arguments(child)
+        child.add_argument("--config", metavar="FILE", help="options from this file (quipu.toml)")
         child.set_defaults(run=verb.run)
     return parser

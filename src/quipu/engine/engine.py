@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
@@ -114,14 +114,21 @@ class Engine:
         # A daemon thread that is inside the arithmetic when the interpreter goes away takes the process down with it.
         atexit.register(self.close)
 
-    def submit(self, prompt: Tokens[int], sampling: Sampling, listener: Listener) -> Handle:
+    def submit(
+        self,
+        prompt: Tokens[int],
+        sampling: Sampling,
+        listener: Listener,
+        embed: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> Handle:
         """Queue a request; ``listener`` hears of it from the engine's thread.
 
+        ``embed`` is called there with the mean of the prompt's final hidden states, before anything is generated.
         Raises InvalidRequest (empty prompt, id out of range), ContextLengthExceeded, Overloaded, EngineStopped.
         """
         prompt = list(prompt)
         self._check(prompt, sampling)
-        leader = Sequence(prompt, len(prompt), sampling, listener)
+        leader = Sequence(prompt, len(prompt), sampling, listener, embed=embed)
         followers = [
             Sequence(list(prompt), len(prompt), sampling, listener, index=index, leader=leader)
             for index in range(1, sampling.n)
@@ -235,7 +242,7 @@ class Engine:
             first = sequence.computed
             self._scheduler.advance(sequence, count)
             try:
-                self._absorb(sequence, first, logits[:, : self.vocabulary])
+                self._absorb(sequence, first, logits)
             except Exception as error:  # a listener's mistake must not end the loop that everyone shares
                 self._lose(sequence, error)
 
@@ -243,10 +250,16 @@ class Engine:
         start = sequence.computed
         ends = start + count == len(sequence.tokens)
         want = "all" if sequence.scores_prompt else "last" if ends else "none"
+        if sequence.embed is not None:
+            want = "hidden"
         return Span(sequence.tokens[start : start + count], start, sequence.blocks, want)
 
     def _absorb(self, sequence: Sequence, first: int, logits: NDArray[np.float32]) -> None:
         """Use the logits of positions ``first`` on: score the prompt, then draw the next token if it is known now."""
+        if sequence.embed is not None:
+            self._pool_hidden(sequence, first, logits)
+            return
+        logits = logits[:, : self.vocabulary]
         if sequence.scores_prompt:
             self._score_prompt(sequence, first, logits)
         if sequence.remaining:
@@ -259,6 +272,17 @@ class Engine:
                 self._finish(sequence, "length")
                 return
         self._draw(sequence, logits[-1])
+
+    def _pool_hidden(self, sequence: Sequence, first: int, hidden: NDArray[np.float32]) -> None:
+        """Add up the hidden states of positions ``first`` on; at the end of the prompt, tell their mean."""
+        earlier = sequence.hidden_sum if first else None  # preempted, it is computed from the start again
+        part: NDArray[np.float64] = hidden.sum(axis=0, dtype=np.float64)
+        sequence.hidden_sum = part if earlier is None else earlier + part
+        if sequence.remaining or sequence.embed is None:
+            return
+        self._totals["prompt_tokens"] += sequence.prompt_length
+        sequence.embed((sequence.hidden_sum / sequence.prompt_length).astype(np.float32))
+        self._finish(sequence, "length")
 
     def _score_prompt(self, sequence: Sequence, first: int, logits: NDArray[np.float32]) -> None:
         alternatives = sequence.sampling.prompt_logprobs or 0

@@ -23,6 +23,7 @@ from quipu.types import Facts
 Predict = Callable[[Sequence[int]], int]
 """All tokens so far -> the id of the next one."""
 
+HIDDEN_SIZE = 8
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|start|>' + message.role + '\n' + message.content + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
@@ -57,6 +58,8 @@ class FakeRunner:
         slots = [span.blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE for place in range(end)]
         self._cache[slots[span.start :]] = span.tokens
         history = self._cache[slots].tolist()
+        if span.want == "hidden":
+            return np.cos(np.outer(np.add(history[span.start :], 1), np.arange(HIDDEN_SIZE)), dtype=np.float32)
         first = {"all": span.start, "last": end - 1, "none": end}[span.want]
         rows = np.empty((end - first, self.vocabulary), np.float32)
         for place in range(first, end):
@@ -130,7 +133,7 @@ def fake_model(
         architecture="fake",
         parameters=0,
         layers=0,
-        hidden_size=0,
+        hidden_size=HIDDEN_SIZE,
         heads=0,
         kv_heads=0,
         head_size=0,

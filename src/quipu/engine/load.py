@@ -16,7 +16,7 @@ from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
 from quipu.engine.memory import return_freed_memory
 from quipu.engine.runner import BLOCK_SIZE
-from quipu.errors import InvalidRequest
+from quipu.errors import InvalidRequest, NotEnoughMemory
 from quipu.model.chat_format import ChatFormat
 from quipu.model.checkpoint import Checkpoint, memory_plan, open_checkpoint
 from quipu.model.tokenizer import Tokenizer
@@ -136,14 +136,14 @@ def _plan(
     per_block = plan.kv_bytes
     left = free - plan.weights_bytes
     if left < per_block:
-        raise InvalidRequest(
+        raise NotEnoughMemory(
             f"the weights take {plan.weights_bytes / GIB:.1f} GiB in {dtype} and {free / GIB:.1f} GiB of memory are "
             "free; close other programs or choose a smaller model"
         )
     room = int(left / 2 if kv_memory is None else kv_memory * GIB) // per_block
     length = context or min(own, room * BLOCK_SIZE)
     if blocks_for(length) > room:
-        raise InvalidRequest(
+        raise (NotEnoughMemory if kv_memory is None else InvalidRequest)(
             f"one context of {length} tokens takes {blocks_for(length) * per_block / GIB:.2f} GiB of KV cache and "
             f"{room * per_block / GIB:.2f} GiB may be used; ask for a smaller --context or more --kv-memory",
             param="context",

@@ -36,6 +36,18 @@ Event = Chunk | QuipuError
 """What a submitted request brings: chunks, or the error that ended one of its answers."""
 
 
+Embedded = NDArray[np.float32] | QuipuError
+EMBEDDED_AT_ONCE = 8
+"""Inputs of one batch of embeddings that are at the engine together: the queue is there for others, too."""
+
+
+def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``vectors``, float32 [n, size], each divided by its length; a vector of zeros stays one."""
+    lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=-1, keepdims=True).astype(np.float32)
+    lengths[lengths == 0] = 1
+    return vectors / lengths
+
+
 class LocalModel:
     """A loaded model. Safe from several threads at once; their requests are batched.
 
@@ -139,6 +151,47 @@ class LocalModel:
         """
         answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues)
         return self.engine.submit(prompt, sampling, answers)
+
+    def submit_embedding(self, prompt: Sequence[int], on_done: Callable[[Embedded], None]) -> Handle:
+        """Compute the mean of the final hidden states of token ids; see ``embed``.
+
+        ``on_done`` hears float32 [hidden size] or an error from the engine's thread and must not block; nothing if
+        the request is aborted.
+        """
+        return self.engine.submit(prompt, Sampling(max_tokens=0), _Embedding(on_done), embed=on_done)
+
+    def embed(self, prompts: Sequence[str | Sequence[int]], *, normalize: bool = True) -> NDArray[np.float32]:
+        """float32 [prompts, hidden size]: the mean of each prompt's final, normed hidden states, of length 1.
+
+        ``prompts`` are texts, which get a BOS if the model wants one, or token ids. ``normalize`` False leaves the
+        means as they are. A model that was not trained for it makes embeddings of modest quality. They are computed
+        in the engine's batches, so running answers go on.
+        """
+        if isinstance(prompts, str):
+            raise InvalidRequest("prompts must be a list of texts or of token ids, not one text", param="prompts")
+        inputs = [self.prompt_ids(prompt) for prompt in prompts]
+        vectors = [vector for start in range(0, len(inputs), EMBEDDED_AT_ONCE)
+                   for vector in self._embed(inputs[start : start + EMBEDDED_AT_ONCE])]  # fmt: skip
+        if not vectors:
+            return np.empty((0, self.facts.hidden_size), np.float32)
+        return normalized(np.stack(vectors)) if normalize else np.stack(vectors)
+
+    def _embed(self, inputs: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        results: list[queue.SimpleQueue[Embedded]] = [queue.SimpleQueue() for _ in inputs]
+        handles = []
+        try:
+            for ids, result in zip(inputs, results, strict=True):
+                handles.append(self.submit_embedding(ids, result.put))
+            vectors = []
+            for result in results:
+                vector = result.get()
+                if isinstance(vector, QuipuError):
+                    raise vector
+                vectors.append(vector)
+            return vectors
+        finally:
+            for handle in handles:
+                handle.abort()
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Stream:
         """Answer a conversation, or continue text or token ids, chunk by chunk as they are generated.
@@ -287,6 +340,25 @@ class _Answers:
     def failed(self, index: int, error: QuipuError) -> None:
         self._unfinished -= 1
         self._on_event(error)
+
+
+class _Embedding:
+    """The engine's listener for an embedding, which generates nothing: only a failure is news."""
+
+    def __init__(self, on_done: Callable[[Embedded], None]) -> None:
+        self._on_done = on_done
+
+    def prompt_scored(self, index: int, scores: list[Score]) -> None:
+        raise AssertionError("no scores were asked for")
+
+    def token(self, index: int, token: int, score: Score | None) -> bool:
+        raise AssertionError("no tokens were asked for")
+
+    def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
+        pass
+
+    def failed(self, index: int, error: QuipuError) -> None:
+        self._on_done(error)
 
 
 class _Answer:

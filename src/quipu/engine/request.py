@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from quipu.engine.kv_cache import ROOT, extend_digest
 from quipu.engine.runner import BLOCK_SIZE
@@ -52,6 +56,7 @@ class Sequence:
 
     ``blocks`` are the cache blocks held, ``digests`` the names of full ones (see ``names``). ``leader`` is the first
     sequence of a request with n > 1: the others wait until it has computed the prompt and then share its blocks.
+    ``embed``, if set, is called with the mean of the prompt's final hidden states, float32 [hidden size].
     """
 
     tokens: list[int]
@@ -66,6 +71,8 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     prompt_scores: list[Score] = field(default_factory=list)
+    embed: Callable[[NDArray[np.float32]], None] | None = None
+    hidden_sum: NDArray[np.float64] | None = None
 
     def names(self, blocks: int) -> list[bytes]:
         """Digests of its first ``blocks`` full blocks. Hashed once: a long prompt may be looked up at every step."""
@@ -88,6 +95,11 @@ class Sequence:
     def decoding(self) -> bool:
         """The prompt is done and each step brings a token."""
         return self.generated > 0 and self.remaining == 1
+
+    @property
+    def computes_prompt(self) -> bool:
+        """All of the prompt must go through the network: what the cache holds of it is not enough."""
+        return self.scores_prompt or self.embed is not None
 
     @property
     def scores_prompt(self) -> bool:

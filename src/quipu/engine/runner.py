@@ -20,13 +20,14 @@ class Span:
     ``tokens`` are its next token ids, the first at position ``start``; keys and values of positions before
     ``start`` are in the cache already. Position p lives in block ``blocks[p // BLOCK_SIZE]`` at offset
     ``p % BLOCK_SIZE``; ``blocks`` covers ``start + len(tokens)`` positions. ``want`` says which rows of logits
-    come back: the last one, all of them (prompt log-probabilities), or none (a prompt not finished yet).
+    come back: the last one, all of them (prompt log-probabilities), or none (a prompt not finished yet); ``hidden``
+    asks for the final hidden states of all of them instead (embeddings).
     """
 
     tokens: Sequence[int]
     start: int
     blocks: Sequence[int]
-    want: str = "last"  # "last" | "all" | "none"
+    want: str = "last"  # "last" | "all" | "none" | "hidden"
 
 
 class Runner(Protocol):
@@ -41,7 +42,8 @@ class Runner(Protocol):
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         """Run ``spans`` together: write their keys and values to the cache, return for each the logits it wants.
 
-        Each result is float32 [rows, vocabulary], rows being 1, len(tokens) or 0 as ``want`` says.
+        Each result is float32 [rows, vocabulary], rows being 1, len(tokens) or 0 as ``want`` says; for ``hidden``
+        it is float32 [len(tokens), hidden size].
         """
         ...
 

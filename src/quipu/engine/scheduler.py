@@ -125,7 +125,7 @@ class Scheduler:
 
     def _start(self, sequence: Sequence) -> bool:
         # At least one token is computed even if all are in the cache: its logits are what the next one is drawn from.
-        reusable = 0 if sequence.scores_prompt else (len(sequence.tokens) - 1) // BLOCK_SIZE
+        reusable = 0 if sequence.computes_prompt else (len(sequence.tokens) - 1) // BLOCK_SIZE
         shared = self.pool.match(sequence.names(reusable))
         needed = blocks_for(len(sequence.tokens)) - len(shared)
         if self.pool.available(shared) < needed:

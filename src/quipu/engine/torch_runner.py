@@ -74,10 +74,18 @@ class TorchRunner:
         positions = [span.start + place for span in spans for place in range(len(span.tokens))]
         attend = self._cache.plan([Extent(span.start, len(span.tokens), span.blocks) for span in spans])
         hidden = self._network(self._indices(tokens), self._indices(positions), attend)
+        states = hidden.split([len(span.tokens) for span in spans])
+        results = self._logits(self._network, hidden, spans)
+        return [
+            state.float().cpu().numpy() if span.want == "hidden" else result
+            for span, state, result in zip(spans, states, results, strict=True)
+        ]
+
+    def _logits(self, network: Llama, hidden: torch.Tensor, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         rows, counts = _wanted_rows(spans)
         if not rows:
             return [np.empty((0, self.vocabulary), np.float32) for _ in spans]
-        logits = self._network.logits(hidden[self._indices(rows)]).cpu().numpy()
+        logits = network.logits(hidden[self._indices(rows)]).cpu().numpy()
         return np.split(logits, np.cumsum(counts)[:-1])
 
     def close(self) -> None:
@@ -95,7 +103,9 @@ def _wanted_rows(spans: Sequence[Span]) -> tuple[list[int], list[int]]:
     start = 0
     for span in spans:
         end = start + len(span.tokens)
-        wanted = {"all": range(start, end), "last": range(end - 1, end), "none": range(0)}[span.want]
+        wanted = {"all": range(start, end), "last": range(end - 1, end), "none": range(0), "hidden": range(0)}[
+            span.want
+        ]
         rows.extend(wanted)
         counts.append(len(wanted))
         start = end

@@ -16,16 +16,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 import quipu
-from quipu.engine.local import LocalModel
 from quipu.serve import pages
 from quipu.serve.access import checked_key, checked_origin
 from quipu.serve.body_limit import LimitBody
 from quipu.serve.guard import Guard
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import CountRequests
-from quipu.serve.openai import chat, completions, models, tokenize
+from quipu.serve.ollama import generation as ollama_generation
+from quipu.serve.ollama import models as ollama_models
+from quipu.serve.openai import chat, completions, embeddings, models, responses, tokenize
 from quipu.serve.openai.errors import add_error_handlers
 from quipu.serve.openai.schemas import ErrorAnswer
+from quipu.serve.request_log import LogRequests, Write
+from quipu.serve.residents import Source
 from quipu.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
@@ -44,22 +47,27 @@ class Application(FastAPI):
 
 
 def create_app(
-    served: Mapping[str, LocalModel],
+    served: Mapping[str, Source],
     *,
     keep_alive_seconds: float = 10.0,
+    unload_after_seconds: float | None = None,
     limits: Limits | None = None,
     key: str | None = None,
     allowed_hosts: Collection[str] = (),
     cors_origins: Collection[str] = (),
+    log: Write | None = None,
+    log_prompts: bool = False,
 ) -> FastAPI:
     """The ASGI application that offers each of ``served`` by its name; it closes them when it shuts down.
 
-    ``keep_alive_seconds``: how long a stream may be silent before it says so. ``limits``: what a client may ask for.
-    ``key``, ``allowed_hosts`` and ``cors_origins``: see ``guard.Guard``; without a key only names of this machine
-    are answered to. ``app.state.service`` is what the routes share. Raises InvalidRequest if there is no model, or
-    for a key or an origin that no client could send.
+    What is given as a function is loaded by calling it when first asked for, and unloaded when no request wanted it for
+    ``unload_after_seconds`` (None: never) or when another needs its memory. ``keep_alive_seconds``: how long a stream
+    may be silent before it says so. ``limits``: what a client may ask for. ``key``, ``allowed_hosts`` and
+    ``cors_origins``: see ``guard.Guard``; without a key only names of this machine are answered to. ``log`` is told of
+    every request when it is over, of the prompts only with ``log_prompts``. ``app.state.service`` is what the routes
+    share. Raises InvalidRequest if there is no model, or for a key or an origin that no client could send.
     """
-    service = Service(served, keep_alive_seconds, limits)
+    service = Service(served, keep_alive_seconds, unload_after_seconds, limits)
     guard = partial(
         Guard,
         key=key if key is None else checked_key(key, "the key"),
@@ -90,7 +98,8 @@ def create_app(
     add_error_handlers(app)
     app.add_middleware(LimitBody, limits=service.limits)
     app.add_middleware(CountRequests, metrics=service.metrics)
-    for room in (chat, completions, models, tokenize):
+    app.add_middleware(LogRequests, write=log, prompts=log_prompts)
+    for room in (chat, completions, responses, embeddings, models, tokenize, ollama_generation, ollama_models):
         app.include_router(room.routes(service))
     app.include_router(pages.routes())
     _add_operations(app, service)
@@ -101,7 +110,7 @@ def create_app(
 def _add_operations(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="Whether the server answers", tags=["Operations"])
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "models": list(service.models)}
+        return {"status": "ok", "models": service.names}
 
     @app.get("/metrics", summary="Counts and times for Prometheus", tags=["Operations"], response_class=Response)
     async def metrics() -> Response:

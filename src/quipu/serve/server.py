@@ -94,7 +94,7 @@ class Server(uvicorn.Server):
         """Start listening, and say so."""
         await super().startup(sockets)
         if self.started and sockets:
-            self._announce(greeting(address(sockets[0]), next(iter(self._service.models)), self._locked))
+            self._announce(greeting(address(sockets[0]), self._service.names[0], self._locked))
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second."""

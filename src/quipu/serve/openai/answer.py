@@ -7,7 +7,6 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -43,7 +42,7 @@ class Envelope:
     def count(self, usage: Usage | None) -> None:
         """Add what one prompt and its answers took."""
         if usage is not None:
-            self.usage = _sum(self.usage, usage)
+            self.usage += usage
 
     def chunk(self, choice: Mapping[str, Any]) -> dict[str, Any]:
         """One event of a stream; ``usage`` is announced with null if the last one will have it."""
@@ -56,8 +55,21 @@ class Envelope:
 
     def whole(self, choices: Sequence[Mapping[str, Any]], completions: Sequence[Completion]) -> dict[str, Any]:
         """The one object of an answer that is not streamed."""
-        usage = reduce(_sum, (completion.usage for completion in completions))
+        usage = sum((completion.usage for completion in completions), Usage())
         return {**self._fields, "choices": choices, "usage": usage_object(usage)}
+
+
+class Asked(Protocol):
+    """What every generating route knows of a request."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        ...
+
+    def sampling(self) -> Mapping[str, Any]:
+        """Fields of ``types.Sampling`` that the request sets."""
+        ...
 
 
 class Answer(Streamed, Protocol):
@@ -68,11 +80,16 @@ class Answer(Streamed, Protocol):
         ...
 
 
-async def begin(service: Service, request: Request, fields: SamplingFields, prompts: Sequence[Prompt]) -> Generation:
+async def begin(service: Service, request: Request, fields: Asked, prompts: Sequence[Prompt]) -> Generation:
     """Find the model, submit ``prompts`` to it. Raises what is wrong with the request, by field name."""
-    model = service.find(fields.model, request)
-    sampling = model.sampling(fields.sampling())
-    generation = Generation(model, prompts, sampling, service.clock(fields.model), service.limits)
+    loan = await service.borrow(fields.model, request)
+    try:
+        sampling = loan.model.sampling(fields.sampling())
+        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits)
+    except BaseException:
+        loan.give_back()
+        raise
+    request.scope["state"]["generation"] = generation  # for the log
     return await generation.start()
 
 
@@ -126,11 +143,3 @@ def fingerprint(model: LocalModel) -> str:
 def finite(logprob: float) -> float:
     """JSON has no minus infinity; the OpenAI API says -9999."""
     return max(logprob, -9999.0)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.cached_tokens + other.cached_tokens,
-    )

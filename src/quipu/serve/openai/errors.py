@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from quipu.errors import Overloaded, QuipuError
+from quipu.errors import QuipuError
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> bytes:
@@ -27,16 +27,23 @@ def quipu_error_body(error: QuipuError) -> bytes:
 
 def quipu_error_response(error: QuipuError) -> Response:
     """The answer to a request that ended with ``error``."""
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Overloaded) else None
+    headers = None if error.retry_after is None else {"retry-after": str(error.retry_after)}
     return _response(error.status, quipu_error_body(error), headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Let ``app`` answer every exception, its own and the framework's, in this shape."""
-    app.add_exception_handler(QuipuError, _quipu_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to a request that raised one of the errors that are expected: ours, or the framework's."""
+    for kind, handler in _HANDLERS.items():
+        if isinstance(error, kind):
+            return await handler(request, error)
+    raise error
 
 
 def _response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
@@ -77,6 +84,13 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     """A bug. The server logs the traceback; the client hears no more than what kind of error it was."""
     body = error_body(f"internal error: {type(error).__name__}", "server_error", code="internal_error")
     return _response(500, body, {"connection": "close"})  # uvicorn will hang up; the client must not reuse it
+
+
+_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    QuipuError: _quipu_error,
+    RequestValidationError: _validation_error,
+    HTTPException: _http_error,
+}
 
 
 def _describe(fault: Mapping[str, Any], request: Request) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -11,11 +12,12 @@ from typing import Any, TypeVar
 from starlette.types import Receive
 
 from quipu.engine.engine import Handle
-from quipu.engine.local import Event, LocalModel
+from quipu.engine.local import Event
 from quipu.errors import QuipuError, TookTooLong
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock
-from quipu.types import Chunk, Completion, Prompt, Sampling, is_conversation
+from quipu.serve.residents import Loan
+from quipu.types import Chunk, Completion, Prompt, Sampling, Usage, is_conversation
 
 Result = TypeVar("Result")
 
@@ -28,19 +30,17 @@ class Generation:
     calls ``abort`` at the end, whatever happened.
     """
 
-    def __init__(
-        self,
-        model: LocalModel,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        clock: Clock,
-        limits: Limits,
-    ) -> None:
-        self.model = model
+    def __init__(self, loan: Loan, prompts: Sequence[Prompt], sampling: Sampling, clock: Clock, limits: Limits) -> None:
+        self.model = loan.model
         self.sampling = sampling
         self.prompts: list[list[int]] = []
         """Token ids of each prompt."""
-        self._given = prompts
+        self._loan = loan
+        self.given = prompts
+        self.usage = Usage()
+        """Tokens of what is complete so far."""
+        self.first_token_seconds: float | None = None
+        self._start = time.perf_counter()
         self._clock = clock
         self._limits = limits
         self._handles: list[Handle] = []
@@ -59,7 +59,8 @@ class Generation:
         return self
 
     def abort(self) -> None:
-        """Stop what is not finished; its blocks are free before the engine's next step."""
+        """Stop what is not finished; its blocks are free before the engine's next step. The model is given back."""
+        self._loan.give_back()
         if self._unfinished:
             self._unfinished = 0
             for handle in self._handles:
@@ -83,23 +84,27 @@ class Generation:
             raise event
         if event.finish_reason is not None:
             self._unfinished -= 1
+        if self.first_token_seconds is None and event.token_ids:
+            self.first_token_seconds = time.perf_counter() - self._start
+        if event.usage is not None:
+            self.usage += event.usage
         self._clock.heard((place, event.index), len(event.token_ids))
         return place, event
 
     async def completions(self) -> list[Completion]:
         """All answers, whole, by prompt."""
-        chunks: list[list[Chunk]] = [[] for _ in self._given]
+        chunks: list[list[Chunk]] = [[] for _ in self.given]
         async for place, chunk in self:
             chunks[place].append(chunk)
         return [Completion.of(iter(of_prompt)) for of_prompt in chunks]
 
     def _submit(self) -> None:
-        self._limits.check(self.sampling, self._given)
-        for prompt in self._given:
+        self._limits.check(self.sampling, self.given)
+        for prompt in self.given:
             self.model.check_length(prompt)
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.
-        self.prompts = [self.model.prompt_ids(prompt) for prompt in self._given]
-        for place, (given, ids) in enumerate(zip(self._given, self.prompts, strict=True)):
+        self.prompts = [self.model.prompt_ids(prompt) for prompt in self.given]
+        for place, (given, ids) in enumerate(zip(self.given, self.prompts, strict=True)):
             deliver = partial(self._deliver, place)
             handle = self.model.submit(ids, self.sampling, deliver, continues=not is_conversation(given))
             self._handles.append(handle)

@@ -15,17 +15,19 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter(tags=["OpenAI"])
 
     def describe(name: str) -> dict[str, Any]:
+        loaded = service.models.get(name)
         return {
             "id": name,
             "object": "model",
             "created": service.created,
             "owned_by": "quipu",
-            "max_model_len": service.models[name].context_length,  # vLLM's name for the context
+            "max_model_len": None if loaded is None else loaded.context_length,  # vLLM's name for the context
+            "loaded": loaded is not None,
         }
 
     @router.get("/v1/models", summary="The models that are served")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [describe(name) for name in service.models]}
+        return {"object": "list", "data": [describe(name) for name in service.names]}
 
     @router.get("/v1/models/{name:path}", summary="One model")
     async def model(name: str, request: Request) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
+
+MAX_INPUTS = 2048
+"""Inputs of one request for embeddings, as in the OpenAI API."""
 
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
@@ -30,7 +33,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def _fault(message: str, field: str = "") -> PydanticCustomError:
+def fault(message: str, field: str = "") -> PydanticCustomError:
     """``message`` as it is. ``field`` is at fault inside of what is validated, if that is an object."""
     return PydanticCustomError("refused", "{message}", {"field": field, "message": message})
 
@@ -39,8 +42,8 @@ def _is_ids(value: Any) -> bool:
     return isinstance(value, list) and value != [] and all(type(token) is int for token in value)
 
 
-def _prompts(value: Any) -> list[str | list[int]]:
-    """One list of prompts from the four forms of OpenAI's ``prompt``."""
+def _prompts(value: Any, field: str = "prompt") -> list[str | list[int]]:
+    """One list of prompts from the four forms of OpenAI's ``prompt`` and ``input``."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and value:
@@ -48,7 +51,14 @@ def _prompts(value: Any) -> list[str | list[int]]:
             return [value]
         if all(isinstance(prompt, str) for prompt in value) or all(_is_ids(prompt) for prompt in value):
             return value
-    raise _fault("prompt must be a string, a list of strings, a list of token ids or a list of such lists, none empty")
+    raise fault(f"{field} must be a string, a list of strings, a list of token ids or a list of such lists, none empty")
+
+
+def _inputs(value: Any) -> list[str | list[int]]:
+    inputs = _prompts(value, "input")
+    if len(inputs) > MAX_INPUTS:
+        raise fault(f"input has {len(inputs)} parts; send at most {MAX_INPUTS} in one request")
+    return inputs
 
 
 def _stops(value: Any) -> list[str] | None:
@@ -56,7 +66,7 @@ def _stops(value: Any) -> list[str] | None:
     if stops is None:
         return None
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
-        raise _fault("stop must be a string or a list of strings")
+        raise fault("stop must be a string or a list of strings")
     return stops
 
 
@@ -65,13 +75,17 @@ def _biases(value: Any) -> dict[int, float] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not all(key.isascii() and key.isdigit() and len(key) < 20 for key in value):
-        raise _fault("logit_bias must be an object whose keys are token ids, as in {'50256': -100}")
+        raise fault("logit_bias must be an object whose keys are token ids, as in {'50256': -100}")
     return {int(key): bias for key, bias in value.items()}
 
 
 Prompts = Annotated[
     list[str | list[int]],
     PlainValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+]
+Inputs = Annotated[
+    list[str | list[int]],
+    PlainValidator(_inputs, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
 ]
 Stops = Annotated[list[str] | None, PlainValidator(_stops, json_schema_input_type=str | list[str] | None)]
 Biases = Annotated[dict[int, float] | None, PlainValidator(_biases, json_schema_input_type=dict[str, float] | None)]
@@ -85,21 +99,22 @@ class Schema(BaseModel):
     """Strict: "0.5" is no number, true is no integer, and an unknown field is refused with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
 
     @model_validator(mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value  # pydantic says what it should have been
-        known = cls.model_fields
+        known, neutral = cls.model_fields, cls.neutral
         for name, given in value.items():
-            if name in known or (name in NEUTRAL and (given is None or given in NEUTRAL[name])):
+            if name in known or (name in neutral and (given is None or given in neutral[name])):
                 continue
-            if name in NEUTRAL:
-                raise _fault(f"{name} is not supported by this server and would change the answer; leave it out", name)
+            if name in neutral:
+                raise fault(f"{name} is not supported by this server and would change the answer; leave it out", name)
             near = difflib.get_close_matches(name[:80], known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise _fault(f"unknown field {name[:80]!r}; {hint}", name[:80])
+            raise fault(f"unknown field {name[:80]!r}; {hint}", name[:80])
         return {name: given for name, given in value.items() if name in known}
 
 
@@ -127,7 +142,7 @@ class StreamOptions(Schema):
     @model_validator(mode="after")
     def _no_padding(self) -> StreamOptions:
         if self.include_obfuscation:
-            raise _fault("stream_options.include_obfuscation is not supported", "include_obfuscation")
+            raise fault("stream_options.include_obfuscation is not supported", "include_obfuscation")
         return self
 
 
@@ -170,7 +185,7 @@ class SamplingFields(Schema):
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> SamplingFields:
         if self.stream_options is not None and not self.stream:
-            raise _fault("stream_options is only allowed when stream is true", "stream_options")
+            raise fault("stream_options is only allowed when stream is true", "stream_options")
         return self
 
     @property
@@ -197,14 +212,14 @@ class ChatCompletionRequest(SamplingFields):
     @model_validator(mode="after")
     def _agree(self) -> ChatCompletionRequest:
         if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
-            raise _fault(
+            raise fault(
                 f"max_tokens is {self.max_tokens} and max_completion_tokens is {self.max_completion_tokens}; give one",
                 "max_tokens",
             )
         if self.top_logprobs is not None and not self.logprobs:
-            raise _fault("top_logprobs is only allowed when logprobs is true", "top_logprobs")
+            raise fault("top_logprobs is only allowed when logprobs is true", "top_logprobs")
         if self.top_logprobs is not None and not 0 <= self.top_logprobs <= 20:
-            raise _fault(f"top_logprobs must be between 0 and 20, got {self.top_logprobs}", "top_logprobs")
+            raise fault(f"top_logprobs must be between 0 and 20, got {self.top_logprobs}", "top_logprobs")
         return self
 
     def sampling(self) -> dict[str, Any]:
@@ -230,7 +245,7 @@ class CompletionRequest(SamplingFields):
     def _no_search(self) -> CompletionRequest:
         n = 1 if self.n is None else self.n
         if self.best_of not in (None, n):
-            raise _fault(f"best_of {self.best_of} is not supported; leave it out or make it n, which is {n}", "best_of")
+            raise fault(f"best_of {self.best_of} is not supported; leave it out or make it n, which is {n}", "best_of")
         return self
 
     def sampling(self) -> dict[str, Any]:
@@ -241,6 +256,16 @@ class CompletionRequest(SamplingFields):
             if self.echo:
                 given["prompt_logprobs"] = self.logprobs
         return given
+
+
+class EmbeddingRequest(Schema):
+    """One vector for each text or list of token ids. ``dimensions`` may only be the model's own size."""
+
+    model: str
+    input: Inputs
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    user: str | None = None
 
 
 class TokenizeRequest(Schema):
@@ -255,9 +280,9 @@ class TokenizeRequest(Schema):
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
-            raise _fault("give either prompt or messages", "prompt")
+            raise fault("give either prompt or messages", "prompt")
         if self.messages is not None and self.add_special_tokens:
-            raise _fault(
+            raise fault(
                 "add_special_tokens is for prompts: the chat format says what messages get", "add_special_tokens"
             )
         return self

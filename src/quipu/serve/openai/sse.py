@@ -17,9 +17,6 @@ from quipu.serve.openai.errors import quipu_error_body
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.types import Chunk
 
-KEEP_ALIVE = b": keep-alive\n\n"
-DONE = b"data: [DONE]\n\n"
-
 
 class Streamed(Protocol):
     """Says a generation in the objects of one route, piece by piece."""
@@ -37,10 +34,13 @@ class EventStream(Response):
     """Streams ``generation`` to the client; aborts it when the client leaves, or when anything goes wrong.
 
     An error in mid-stream becomes an event, and no ``[DONE]`` follows it. While nothing comes for
-    ``keep_alive_seconds``, a comment line keeps proxies and clients from giving up.
+    ``keep_alive_seconds``, a comment line keeps proxies and clients from giving up. Other ways to write a stream
+    override ``keep_alive``, ``done``, ``frame`` and ``error_frame``; bytes that are empty are not sent.
     """
 
     media_type = "text/event-stream"
+    keep_alive = b": keep-alive\n\n"
+    done = b"data: [DONE]\n\n"
 
     def __init__(self, generation: Generation, answer: Streamed, keep_alive_seconds: float) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
@@ -50,6 +50,14 @@ class EventStream(Response):
         self._keep_alive_seconds = keep_alive_seconds
         self._echoes = False
         self._begun: set[tuple[int, int]] = set()
+
+    def frame(self, event: Mapping[str, Any]) -> bytes:
+        """One event as it is sent."""
+        return b"data: " + encode(event) + b"\n\n"
+
+    def error_frame(self, error: QuipuError) -> bytes:
+        """The error that ends the stream, as it is sent."""
+        return b"data: " + quipu_error_body(error) + b"\n\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, unless the client leaves first."""
@@ -63,7 +71,8 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with aclosing(self._lines(scope)) as lines:
             async for line in lines:
-                await send({"type": "http.response.body", "body": line, "more_body": True})
+                if line:
+                    await send({"type": "http.response.body", "body": line, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
     async def _lines(self, scope: Scope) -> AsyncGenerator[bytes, None]:
@@ -73,7 +82,7 @@ class EventStream(Response):
                     async with asyncio.timeout(self._keep_alive_seconds):
                         prompt, chunk = await anext(self._generation)
                 except TimeoutError:
-                    yield KEEP_ALIVE
+                    yield self.keep_alive
                 except StopAsyncIteration:
                     break
                 else:
@@ -81,12 +90,12 @@ class EventStream(Response):
                         yield line
         except QuipuError as error:
             scope["state"]["status"] = error.status
-            yield b"data: " + quipu_error_body(error) + b"\n\n"
+            yield self.error_frame(error)
             return
         for event in self._answer.last_events():
-            yield _data(event)
+            yield self.frame(event)
         scope["state"]["status"] = 200
-        yield DONE
+        yield self.done
 
     async def _events(self, prompt: int, chunk: Chunk) -> list[bytes]:
         self._echoes |= chunk.prompt_logprobs is not None
@@ -94,15 +103,11 @@ class EventStream(Response):
         if self._echoes and place not in self._begun and chunk.prompt_logprobs is None:
             self._begun.add(place)  # its first event repeats the prompt, whose scores may be megabytes
             return await asyncio.to_thread(lambda: [_large(event) for event in self._answer.events(prompt, chunk)])
-        return [_data(event) for event in self._answer.events(prompt, chunk)]
+        return [self.frame(event) for event in self._answer.events(prompt, chunk)]
 
 
 def _large(event: Mapping[str, Any]) -> bytes:
     return b"data: " + encode_large(event) + b"\n\n"
-
-
-def _data(event: Mapping[str, Any]) -> bytes:
-    return b"data: " + encode(event) + b"\n\n"
 
 
 def encode(value: Mapping[str, Any]) -> bytes:

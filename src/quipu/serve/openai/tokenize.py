@@ -21,12 +21,14 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/tokenize", summary="Text or messages to token ids", response_class=Response)
     async def tokenize(body: TokenizeRequest, request: Request) -> Response:
-        answer = await asyncio.to_thread(_tokenize, service.find(body.model, request), body)
+        with await service.borrow(body.model, request) as model:
+            answer = await asyncio.to_thread(_tokenize, model, body)
         return Response(encode(answer), media_type="application/json")
 
     @router.post("/detokenize", summary="Token ids to text", response_class=Response)
     async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
-        text = await asyncio.to_thread(service.find(body.model, request).tokenizer.decode, body.tokens)
+        with await service.borrow(body.model, request) as model:
+            text = await asyncio.to_thread(model.tokenizer.decode, body.tokens)
         return Response(encode({"prompt": text}), media_type="application/json")
 
     return router

@@ -1,0 +1,178 @@
+"""POST /api/chat and /api/generate: Ollama's ways to ask, streamed as one JSON object a line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from quipu.engine.local import LocalModel
+from quipu.errors import InvalidRequest, QuipuError
+from quipu.serve.metrics import LEFT
+from quipu.serve.ollama.errors import OllamaRoute, message_body
+from quipu.serve.ollama.names import served_name
+from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields
+from quipu.serve.openai.answer import begin
+from quipu.serve.openai.generation import Generation, unless_disconnected
+from quipu.serve.openai.sse import EventStream, encode
+from quipu.serve.service import Service
+from quipu.types import Chunk, Prompt, Usage
+
+CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "application/x-ndjson": {}}}}
+Said = Callable[[str], Mapping[str, Any]]
+"""A piece of text -> the fields that carry it."""
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes, for the models of ``service``."""
+    router = APIRouter(tags=["Ollama"], route_class=OllamaRoute)
+
+    @router.post("/api/chat", summary="Answer a conversation", responses=CONTENT)
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        return await _respond(service, request, body, body.turns() or None, _message)
+
+    @router.post("/api/generate", summary="Answer a prompt", responses=CONTENT)
+    async def generate(body: GenerateRequest, request: Request) -> Response:
+        return await _respond(service, request, body, _prompt(body), _response)
+
+    return router
+
+
+def _message(text: str) -> Mapping[str, Any]:
+    return {"message": {"role": "assistant", "content": text}}
+
+
+def _response(text: str) -> Mapping[str, Any]:
+    return {"response": text}
+
+
+def _prompt(body: GenerateRequest) -> Prompt | None:
+    if not body.prompt:
+        return None
+    if body.raw:
+        return body.prompt
+    system = [{"role": "system", "content": body.system}] if body.system else []
+    return [*system, {"role": "user", "content": body.prompt}]
+
+
+async def _respond(
+    service: Service, request: Request, body: GenerationFields, prompt: Prompt | None, said: Said
+) -> Response:
+    answer = OllamaAnswer(body.model, said)
+    body = body.model_copy(update={"model": served_name(service, body.model)})
+    with await service.borrow(body.model, request) as model:
+        _check_context(model, body)
+        if prompt is None:  # Ollama's way to load a model before it is needed
+            return Response(encode(answer.loaded()), media_type="application/json")
+        generation = await begin(service, request, body, [prompt])
+    answer.begun()
+    if body.streams:
+        return JSONLines(generation, answer, service.keep_alive_seconds)
+    try:
+        whole = await unless_disconnected(request.receive, _whole(generation, answer, said))
+    finally:
+        generation.abort()
+    if whole is None:
+        return Response(status_code=LEFT)  # nobody reads it; the metrics count it
+    return Response(encode(whole), media_type="application/json")
+
+
+def _check_context(model: LocalModel, body: GenerationFields) -> None:
+    asked = None if body.options is None else body.options.num_ctx
+    loaded = model.context_length
+    if asked is not None and asked > loaded:
+        raise InvalidRequest(
+            f"options.num_ctx is {asked}; this model is loaded with a context of {loaded} tokens. Ask for at most "
+            "that, or start the server with a larger --context if the model allows one.",
+            param="options.num_ctx",
+        )
+
+
+async def _whole(generation: Generation, answer: OllamaAnswer, said: Said) -> Mapping[str, Any]:
+    """The last object, which has the counts, with all of the text in it."""
+    texts = []
+    async for _, chunk in generation:
+        texts.append(chunk.text)
+        answer.hear(chunk)
+    return {**answer.end(), **said("".join(texts))}
+
+
+class OllamaAnswer:
+    """Ollama's objects: one a piece of text, and a last one with counts and times. See ``sse.Streamed``.
+
+    Durations are in nanoseconds: until the model was there, until the first token, and from then to the end.
+    """
+
+    def __init__(self, model: str, said: Said) -> None:
+        self._model = model
+        self._said = said
+        self._start = self._begun = time.perf_counter_ns()
+        self._first: int | None = None
+        self._reason = "stop"
+        self._usage = Usage()
+
+    def begun(self) -> None:
+        """The model is loaded and has the prompt."""
+        self._begun = time.perf_counter_ns()
+
+    def hear(self, chunk: Chunk) -> None:
+        """Note when the first token came, why the answer ended, and how many tokens it took."""
+        if self._first is None and chunk.token_ids:
+            self._first = time.perf_counter_ns()
+        self._reason = chunk.finish_reason or self._reason
+        self._usage = chunk.usage or self._usage
+
+    def events(self, prompt: int, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        """The text, if there is any."""
+        self.hear(chunk)
+        if chunk.text:
+            yield {**self._head(), **self._said(chunk.text), "done": False}
+
+    def last_events(self) -> Iterator[Mapping[str, Any]]:
+        """Why the answer ended, counts and times."""
+        yield self.end()
+
+    def end(self) -> dict[str, Any]:
+        """The last object of an answer."""
+        now = time.perf_counter_ns()
+        first = self._first or now
+        return {
+            **self._head(),
+            **self._said(""),
+            "done": True,
+            "done_reason": self._reason,
+            "total_duration": now - self._start,
+            "load_duration": self._begun - self._start,
+            "prompt_eval_count": self._usage.prompt_tokens,
+            "prompt_eval_duration": first - self._begun,
+            "eval_count": self._usage.completion_tokens,
+            "eval_duration": now - first,
+        }
+
+    def loaded(self) -> dict[str, Any]:
+        """What is said when nothing was asked but to load the model."""
+        return {**self._head(), **self._said(""), "done": True, "done_reason": "load"}
+
+    def _head(self) -> dict[str, Any]:
+        return {"model": self._model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+
+
+class JSONLines(EventStream):
+    """A stream of one JSON object a line, which has no place for comments or an end mark."""
+
+    media_type = "application/x-ndjson"
+    keep_alive = b""
+    done = b""
+
+    def frame(self, event: Mapping[str, Any]) -> bytes:
+        """One line."""
+        return encode(event) + b"\n"
+
+    def error_frame(self, error: QuipuError) -> bytes:
+        """The last line of a stream that failed."""
+        return message_body(str(error)) + b"\n"

@@ -1,0 +1,120 @@
+"""POST /v1/embeddings: texts or token ids to vectors."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+
+from quipu.engine.engine import Handle
+from quipu.engine.local import EMBEDDED_AT_ONCE, Embedded, LocalModel, normalized
+from quipu.errors import ContextLengthExceeded, InvalidRequest, QuipuError
+from quipu.serve.metrics import LEFT
+from quipu.serve.openai.generation import unless_disconnected
+from quipu.serve.openai.schemas import EmbeddingRequest
+from quipu.serve.openai.sse import encode
+from quipu.serve.service import Service
+
+
+def routes(service: Service) -> APIRouter:
+    """The route, for the models of ``service``."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.post("/v1/embeddings", summary="Texts or token ids to vectors", response_class=Response)
+    async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
+        with await service.borrow(body.model, request) as model:
+            _check_dimensions(body, model)
+            inputs = await asyncio.to_thread(_ids, model, body.input)
+            vectors = await unless_disconnected(request.receive, _embed(model, inputs))
+        if vectors is None:
+            return Response(status_code=LEFT)  # nobody reads it; the metrics count it
+        answer = await asyncio.to_thread(_answer, body, vectors, sum(map(len, inputs)))
+        return Response(answer, media_type="application/json")
+
+    return router
+
+
+def _check_dimensions(body: EmbeddingRequest, model: LocalModel) -> None:
+    size = model.facts.hidden_size
+    if body.dimensions not in (None, size):
+        raise InvalidRequest(
+            f"dimensions is {body.dimensions}; vectors of this model have {size} and cannot be shortened: leave it out",
+            param="dimensions",
+        )
+
+
+def _ids(model: LocalModel, inputs: Sequence[str | list[int]]) -> list[list[int]]:
+    for each in inputs:
+        model.check_length(each)
+    result = [model.prompt_ids(each) for each in inputs]
+    for place, ids in enumerate(result):
+        if len(ids) > model.context_length:
+            raise ContextLengthExceeded(
+                f"input[{place}] has {len(ids)} tokens; the context of this model, as loaded, is "
+                f"{model.context_length}. Split the text.",
+                param=f"input[{place}]",
+            )
+    return result
+
+
+async def _embed(model: LocalModel, inputs: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    """float32 [inputs, hidden size]; cancelled, it aborts what is at the engine."""
+    vectors: list[NDArray[np.float32]] = []
+    for start in range(0, len(inputs), EMBEDDED_AT_ONCE):
+        vectors += await _together(model, inputs[start : start + EMBEDDED_AT_ONCE])
+    return normalized(np.stack(vectors))
+
+
+async def _together(model: LocalModel, inputs: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[NDArray[np.float32]]] = [loop.create_future() for _ in inputs]
+    handles: list[Handle] = []
+    try:
+        for ids, future in zip(inputs, futures, strict=True):
+            handles.append(model.submit_embedding(ids, partial(_deliver, loop, future)))
+        return await asyncio.gather(*futures)
+    finally:
+        for handle in handles:
+            handle.abort()
+
+
+def _deliver(loop: asyncio.AbstractEventLoop, future: asyncio.Future[NDArray[np.float32]], result: Embedded) -> None:
+    """Called from the engine's thread."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the server is gone, and nobody listens
+        loop.call_soon_threadsafe(_settle, future, result)
+
+
+def _settle(future: asyncio.Future[NDArray[np.float32]], result: Embedded) -> None:
+    if future.done():
+        return
+    if isinstance(result, QuipuError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _answer(body: EmbeddingRequest, vectors: NDArray[np.float32], tokens: int) -> bytes:
+    written = _base64 if body.encoding_format == "base64" else _numbers
+    data = [
+        {"object": "embedding", "index": index, "embedding": written(vector)} for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return encode({"object": "list", "data": data, "model": body.model, "usage": usage})
+
+
+def _numbers(vector: NDArray[np.float32]) -> Any:
+    return vector.tolist()
+
+
+def _base64(vector: NDArray[np.float32]) -> str:
+    """Of the numbers as little-endian float32, as in the OpenAI API."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()

@@ -1,0 +1,124 @@
+"""Requests to /v1/responses: a text or a list of messages, and how to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PlainValidator
+
+from quipu.errors import InvalidRequest
+from quipu.serve.openai.schemas import Schema, fault
+
+# Not supported; the values given here ask for nothing. See ``schemas.NEUTRAL``.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "background_options": (),
+    "context_management": ([],),
+    "conversation": (),
+    "image": (),
+    "include": ([],),
+    "moderation": (),
+    "previous_response_id": (),  # nothing is kept from earlier requests
+    "prompt": (),
+    "reasoning": ({}, {"effort": "none"}),
+    "text": ({}, {"format": {"type": "text"}}),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+TEXT_PARTS = ("input_text", "output_text", "text")
+MESSAGE_FIELDS = ("type", "role", "content", "id", "status", "phase")
+
+
+def _input(value: Any) -> str | list[dict[str, Any]]:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return value
+    raise fault("input must be a string or a list of message items, not empty")
+
+
+Input = Annotated[
+    str | list[dict[str, Any]],
+    PlainValidator(_input, json_schema_input_type=str | list[dict[str, Any]]),
+]
+
+
+class ResponsesStreamOptions(Schema):
+    """What a stream carries beside the answer: padding may only be refused."""
+
+    include_obfuscation: Literal[False] | None = None
+
+
+class ResponsesRequest(Schema):
+    """Answer an input. ``store`` is accepted either way: nothing is ever stored."""
+
+    neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
+
+    model: str
+    input: Input
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stream: bool | None = None
+    stream_options: ResponsesStreamOptions | None = None
+    # Accepted because programs send them; nothing here depends on them.
+    max_tool_calls: int | None = None
+    metadata: dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    user: str | None = None
+
+    def sampling(self) -> dict[str, Any]:
+        """Fields of ``types.Sampling`` that the request sets."""
+        given = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_output_tokens}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """The messages that the model answers. Raises InvalidRequest by field name."""
+        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        if isinstance(self.input, str):
+            return [*system, {"role": "user", "content": self.input}]
+        return [*system, *(_message(item, f"input[{place}]") for place, item in enumerate(self.input))]
+
+
+def _message(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    kind = item.get("type", "message")
+    if kind != "message":
+        raise InvalidRequest(f"{where}.type is {kind!r:.80}; only messages are supported", param=f"{where}.type")
+    for name in item:
+        if name not in MESSAGE_FIELDS:
+            known = ", ".join(MESSAGE_FIELDS)
+            raise InvalidRequest(f"{where} has no field {name[:80]!r}; known: {known}", param=f"{where}.{name[:80]}")
+    role = item.get("role")
+    if role not in ("system", "developer", "user", "assistant"):
+        raise InvalidRequest(
+            f"{where}.role is {role!r:.80}; it must be one of system, developer, user, assistant", param=f"{where}.role"
+        )
+    return {"role": role, "content": _text(item.get("content"), f"{where}.content")}
+
+
+def _text(content: Any, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{where} must be a string or a list of text parts, got {content!r:.80}", param=where)
+    texts = []
+    for place, part in enumerate(content):
+        text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else None
+        if not isinstance(text, str):
+            raise InvalidRequest(
+                f'{where}[{place}] is not a text part; this model reads text only: {{"type": "input_text", '
+                '"text": "..."}',
+                param=f"{where}[{place}]",
+            )
+        texts.append(text)
+    return "".join(texts)
