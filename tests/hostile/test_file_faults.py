@@ -191,7 +191,7 @@ def test_a_model_larger_than_the_memory_is_refused_by_plan(huge):
     done = python(LOAD, huge)
     assert done.returncode == 0, done.stderr
     said, peak = done.stdout.splitlines()
-    assert said.startswith("InvalidRequest the weights take 756.0 GiB in bfloat16 and")
+    assert said.startswith("NotEnoughMemory the weights take 756.0 GiB in bfloat16 and")
     assert "GiB of memory are free; close other programs or choose a smaller model" in said
     assert int(peak) < 1 << 20  # KiB: torch and nothing else
 

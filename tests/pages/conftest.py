@@ -60,7 +60,8 @@ def slow_server() -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(scope="session")
+# Playwright's own event loop runs in this thread until it ends: tests after these want one of their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
