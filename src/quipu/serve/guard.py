@@ -40,7 +40,8 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-"""On every answer. A page may load from this server only, and run no script that stands in its HTML."""
+"""On every answer. A page may load from this server only, and run no script that stands in its HTML: a model's answer
+is hostile text, and should some of it get past the chat page's sanitiser, it still cannot run or send anything."""
 
 _HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(\s*,\s*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
 

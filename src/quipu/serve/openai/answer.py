@@ -105,9 +105,7 @@ async def respond(
         generation.abort()
     if completions is None:
         return Response(status_code=LEFT)  # nobody reads it; the metrics count it
-    if (
-        generation.sampling.logprobs is not None
-    ):  # then it may be megabytes, and must not keep the event loop from others
+    if generation.sampling.logprobs is not None:  # it may be megabytes, which must not keep the event loop from others
         return Response(await asyncio.to_thread(_large, answer, completions), media_type="application/json")
     return Response(encode(answer.whole(completions)), media_type="application/json")
 
