@@ -41,6 +41,25 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
 
 
+class CapabilityNotFound(InvalidRequest):
+    """No file defines a capability of that name."""
+
+    status = 404
+    code = "capability_not_found"
+
+
+class Unparsed(QuipuError):
+    """A model's answer is not of the form that was asked for; ``text`` is the answer. Another try may succeed."""
+
+    status = 422
+    type = "unparsed_answer"
+    code = "unparsed_answer"
+
+    def __init__(self, message: str, *, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
 class RequestTooLarge(InvalidRequest):
     """The body of a request has more bytes than the server reads."""
 

@@ -367,12 +367,37 @@ def is_conversation(prompt: Prompt) -> bool:
     return not isinstance(prompt, str) and not all(type(token) is int for token in prompt)
 
 
+class About(Protocol):
+    """What is known of any model, wherever it runs."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that is known, for JSON."""
+        ...
+
+
+class Chunks(Protocol):
+    """An answer as it comes. Closing it ends the work for it."""
+
+    def __iter__(self) -> Iterator[Chunk]: ...
+
+    def __next__(self) -> Chunk: ...
+
+    def close(self) -> None:
+        """End it; idempotent."""
+        ...
+
+
 class Generator(Protocol):
     """All that capabilities and evidence know of a model: a local engine, a remote endpoint, a fake, an oracle."""
 
     @property
-    def facts(self) -> Facts:
-        """What the model's own files say of it."""
+    def facts(self) -> About:
+        """What is known of the model, from its own files or from its endpoint."""
         ...
 
     @property
@@ -384,6 +409,6 @@ class Generator(Protocol):
         """Tokens of the prompt after chat formatting."""
         ...
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Iterator[Chunk]:
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Chunks:
         """Answer or continue ``prompt``; ``options`` are the fields of Sampling by name."""
         ...

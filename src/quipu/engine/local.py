@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from quipu.types import (
     Usage,
     is_conversation,
 )
+
+if TYPE_CHECKING:
+    from quipu.capabilities.base import Output
 
 Event = Chunk | QuipuError
 """What a submitted request brings: chunks, or the error that ended one of its answers."""
@@ -223,6 +226,16 @@ class LocalModel:
         # Interrupted (Ctrl-C), the traceback keeps the stream alive: only leaving the block ends the request.
         with self.stream(prompt, sampling, **options) as chunks:
             return Completion.of(chunks)
+
+    def run(self, capability: str, /, *, sampling: Mapping[str, Any] | None = None, **given: Any) -> Output:
+        """Call a capability by its identifier, as in ``run("summarize", text=..., words=80)``, and wait for its output.
+
+        ``given`` are the fields of its input. Raises InvalidRequest that names a field, and Unparsed when the model's
+        answer cannot be read. ``quipu.capabilities.stream`` tells of progress.
+        """
+        from quipu import capabilities  # only now: most who load a model never call one
+
+        return capabilities.run(self, capability, sampling=sampling, **given)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """float32 [tokens, vocabulary]: what the model predicts after each of ``ids``, for tests and research.

@@ -1,0 +1,1 @@
+"""What several capabilities share. The files of the folder above are capabilities; these are not."""

@@ -1,0 +1,77 @@
+"""The calls of a model that one call of a capability makes: streamed, counted, and all ended together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from typing import Any
+
+from quipu.types import FinishReason, Generator, Message, Usage
+
+TOGETHER = 16
+"""Most answers of one call that are at the model at once."""
+
+
+class Calls:
+    """A model with the sampling options of one call. ``usage`` and ``finish_reason`` tell of the calls so far."""
+
+    def __init__(self, model: Generator, sampling: Mapping[str, Any]) -> None:
+        self.model = model
+        self.usage = Usage()
+        self.finish_reason: FinishReason = "stop"
+        """``length`` once any answer was cut off."""
+        self._sampling = dict(sampling)
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def room(self, messages: Sequence[Message]) -> int:
+        """Tokens that the context has left for an answer to ``messages``; below 1 if they do not fit."""
+        return self.model.context_length - self.model.count(messages)
+
+    def stream(self, messages: Sequence[Message], longest: int) -> Iterator[str]:
+        """The answer, piece by piece: at most ``longest`` tokens, and what the context has room for.
+
+        A ``max_tokens`` of the caller's goes over both. Raises ContextLengthExceeded when the messages do not fit.
+        """
+        options = dict(self._sampling)
+        if options.get("max_tokens") is None:
+            room = self.room(messages)
+            # Without room the model is asked all the same: its refusal has the numbers and the remedy.
+            options["max_tokens"] = min(longest, room) if room > 0 else None
+        with closing(self.model.stream(messages, **options)) as chunks:
+            for chunk in chunks:
+                if self._ended:
+                    return
+                self._note(chunk.usage, chunk.finish_reason)
+                if chunk.text:
+                    yield chunk.text
+
+    def answer(self, messages: Sequence[Message], longest: int) -> str:
+        """The whole answer; see ``stream``."""
+        return "".join(self.stream(messages, longest))
+
+    def answers(self, conversations: Sequence[Sequence[Message]], longest: int) -> Iterator[tuple[int, str]]:
+        """The place and the whole answer of each conversation, as they are ready: the model batches them.
+
+        Closing the iterator, or an error of one of them, ends all.
+        """
+        with ThreadPoolExecutor(min(TOGETHER, max(1, len(conversations)))) as pool:
+            waiting = {
+                pool.submit(self.answer, messages, longest): place for place, messages in enumerate(conversations)
+            }
+            try:
+                for done in as_completed(waiting):
+                    yield waiting[done], done.result()
+            except BaseException:
+                self._ended = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _note(self, usage: Usage | None, finish_reason: FinishReason | None) -> None:
+        with self._lock:
+            if usage is not None:
+                self.usage += usage
+            if finish_reason not in (None, "stop"):
+                self.finish_reason = finish_reason

@@ -1,0 +1,1 @@
+"""How models are told apart: by measuring what they can do."""
