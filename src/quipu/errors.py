@@ -192,6 +192,25 @@ class Offline(QuipuError):
     code = "offline"
 
 
+class StorageFailed(QuipuError):
+    """A file that keeps results cannot be written: a full disk, or no permission."""
+
+    code = "storage_failed"
+
+
+class MissingLibrary(QuipuError):
+    """An optional library is needed; the message says how to install it."""
+
+    code = "missing_library"
+
+
+class RemoteFailed(QuipuError):
+    """A model that runs elsewhere did not answer, or its answer broke off."""
+
+    status = 502
+    code = "remote_failed"
+
+
 class DownloadError(QuipuError):
     """The hub was reached, yet the download cannot be made as asked: gated, refused, no such file, a full disk."""
 

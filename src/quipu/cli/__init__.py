@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from quipu import __version__
-from quipu.cli import chat, config, inspect, models, pull, serve, settings
+from quipu.cli import chat, config, inspect, measure, models, pull, serve, settings
 from quipu.errors import QuipuError
 
-VERBS = (serve, chat, models, inspect, pull, config)
+VERBS = (serve, chat, measure, models, inspect, pull, config)
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended: 128 + SIGINT."""
 
