@@ -162,11 +162,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What an answer is worth: ``value`` from 0 to 1, and whether that counts as success. ``why`` explains it."""
+    """What an answer is worth: ``value`` from 0 to 1, and whether that counts as success. ``why`` explains it.
+
+    ``measured`` are the numbers that ``value`` is made of, by name, for ``findings`` to tell of.
+    """
 
     value: float
     passed: bool
     why: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def right(cls, passed: bool, why: str = "") -> Score:
