@@ -173,9 +173,9 @@ class Score:
     measured: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def right(cls, passed: bool, why: str = "") -> Score:
+    def right(cls, passed: bool, why: str = "", measured: Mapping[str, float] | None = None) -> Score:
         """Right or wrong, nothing between."""
-        return cls(float(passed), passed, why)
+        return cls(float(passed), passed, why, measured or {})
 
 
 class Answering(Capability):

@@ -188,7 +188,7 @@ class RemoteStream(Iterator[Chunk]):
         self.close()
 
     def _read(self) -> Any:
-        with _translated(self._base_url):
+        with _translated(self._base_url, begun=True):
             for event in self._events:
                 usage = None if event.usage is None else _usage(event.usage)
                 if not event.choices and usage is not None:
@@ -234,18 +234,20 @@ def _usage(usage: Any) -> Usage:
 
 
 @contextmanager
-def _translated(base_url: str) -> Iterator[None]:
-    """Errors of the client as errors of ours."""
+def _translated(base_url: str, *, begun: bool = False) -> Iterator[None]:
+    """Errors of the client as errors of ours. ``begun``: the answer has."""
     try:
         yield
     except openai.APITimeoutError:
         raise RemoteFailed(f"{base_url} did not answer in time; it may be overloaded") from None
     except openai.APIConnectionError as error:
         cause = error.__cause__ or error
+        if begun:
+            raise RemoteFailed(f"the answer of {base_url} broke off: {cause}") from None
         raise Offline(f"{base_url} cannot be reached ({cause}); is a server running there?") from None
     except openai.APIStatusError as error:
         raise _of_status(error, base_url) from None
-    except openai.APIError as error:
+    except (openai.APIError, ValueError) as error:  # an error in the stream; what is no JSON
         raise RemoteFailed(f"the answer of {base_url} broke off: {error}") from None
 
 

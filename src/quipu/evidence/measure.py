@@ -41,6 +41,7 @@ class Observation:
     value: float
     passed: bool
     why: str
+    measured: Mapping[str, float]
     text: str
     prompt_tokens: int
     completion_tokens: int
@@ -138,7 +139,7 @@ def summary(capability: Answering, journal: Journal) -> Measurement:
     observed = {line["probe"]: line for line in journal.lines if line.get("capability") == capability.uri}
     asked = [probe for probe in capability.probes if probe.id in observed]
     scored = [(probe, observed[probe.id]) for probe in asked if observed[probe.id]["state"] != "beyond context"]
-    scores = [(probe, Score(line["value"], line["passed"], line["why"])) for probe, line in scored]
+    scores = [(probe, Score(line["value"], line["passed"], line["why"], line["measured"])) for probe, line in scored]
     times = [line for line in journal.lines if line.get("round") == capability.uri]
     return Measurement(
         capability=capability.uri,
@@ -187,6 +188,7 @@ def observe(
         value=score.value,
         passed=score.passed,
         why=score.why,
+        measured=score.measured,
         text=text[:KEPT],
         prompt_tokens=watched.usage.prompt_tokens,
         completion_tokens=watched.usage.completion_tokens,

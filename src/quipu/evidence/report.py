@@ -78,8 +78,8 @@ def markdown(report: Mapping[str, Any], chart: str | None = None) -> str:
         f"# What {model} can do",
         f"Measured {report['measured']} with quipu {report['quipu']} on {machine['processor']}, {machine['cores']} "
         f"cores, {machine['arithmetic']}; context {report['context_length']} tokens. Scores are from 0 to 100 %, with "
-        "95 % intervals that allow for probes which are alike; the baseline is what the trivial answer named below scores "
-        "on the same probes.",
+        "95 % intervals that allow for probes which are alike; the baseline is what the trivial answer named below "
+        "scores on the same probes.",
         *([f"![scores with intervals, beside the baselines]({chart})"] if chart else []),
         "\n".join(_markdown_rows(table(report))),
         *[_details(each) for each in report["capabilities"]],
