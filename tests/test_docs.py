@@ -140,7 +140,7 @@ def options(verb):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["serve", "chat", "models", "inspect", "pull", "config"])
+@pytest.mark.parametrize("verb", ["serve", "chat", "measure", "models", "inspect", "pull", "config"])
 def test_every_option_is_described_and_every_described_one_exists(verb):
     document = text("docs/cli.md")
     own = section(document, f"quipu {verb}")
