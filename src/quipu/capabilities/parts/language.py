@@ -36,6 +36,7 @@ def language_of(text: str) -> Language | None:
 
     A script of its own decides for Thai and Hindi when half the letters are in it.
     """
+    text = text[:LONGEST_LOOK]
     letters = [ord(letter) for letter in text if letter.isalpha()]
     if not letters:
         return None
@@ -45,7 +46,7 @@ def language_of(text: str) -> Language | None:
         return "hi"
     if len(text.split()) < FEWEST_WORDS:
         return None
-    code, _ = _identifier().classify(text[:LONGEST_LOOK])
+    code, _ = _identifier().classify(text)
     return cast("Language", code)
 
 

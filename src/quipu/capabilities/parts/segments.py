@@ -37,6 +37,7 @@ def segments(document: str, most: int) -> list[Piece]:
     A piece is a paragraph, a line of a list or table cell; a longer one is divided at the ends of sentences, for want
     of these between words, and for want of words anywhere.
     """
+    assert most > 0
     pieces = (piece for block in _blocks(document) for piece in _pieces(block, most) if piece.text)
     joined: list[Piece] = []
     for kept, group in itertools.groupby(pieces, key=lambda piece: piece.kept):
