@@ -82,7 +82,7 @@ def test_a_length_bounds_the_tokens():
 def test_bad_input_is_refused_by_name():
     with pytest.raises(InvalidRequest, match="prompt"):
         CAPABILITY.input.of({"prompt": ""})
-    with pytest.raises(InvalidRequest, match="language .*'en'.*got 'xx'"):
+    with pytest.raises(InvalidRequest, match=r"language .*'en'.*got 'xx'"):
         CAPABILITY.input.of({"prompt": "x", "language": "xx"})
 
 

@@ -150,7 +150,7 @@ class Generate(base.Answering):
 
 
 def _has_word(word: str, text: str, language: str) -> bool:
-    """Whether ``word`` is in ``text``, or with a * a word that begins so; in Thai, where words are not set apart, at all."""
+    """Whether ``word`` is in ``text``, with a * any that begins so; in Thai, where words are not set apart, anywhere."""
     pattern = re.escape(word.casefold().removesuffix("*"))
     if language != "th":
         pattern = rf"(?<!\w){pattern}" if word.endswith("*") else rf"(?<!\w){pattern}(?!\w)"

@@ -36,6 +36,7 @@ def test_a_third_said_again_is_a_loop():
 def test_what_is_copied():
     assert copied(PROSE, PROSE.upper()) == 1
     assert copied(PROSE, THAI) == 0
+    assert copied("เล่านิทานสั้น ๆ เกี่ยวกับทะเลให้ฟังหน่อย", "เล่านิทานสั้น ๆ เกี่ยวกับทะเลให้ฟังหน่อย") == 1
     assert copied("", PROSE) == 0
     assert 0.3 < copied(PROSE + " " + "And then it was morning, and the ships were home again at last.", PROSE) < 0.8
 
