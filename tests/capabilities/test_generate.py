@@ -49,15 +49,18 @@ def test_bad_answers_are_wrong(probe):
     )
     foreign = next(other.answer for other in CAPABILITY.probes if other.part != probe.part)
     for text, why in [
-        (probe.given["prompt"], "not|echoes|only"),
-        (probe.given["prompt"] * 2, "not|echoes|repeats"),
+        (probe.given["prompt"], "only 0"),
+        (probe.given["prompt"] * 2, "only 0"),
+        ("Sure. " + probe.given["prompt"].upper() * 2, "not|echoes|repeats|only"),
+        (probe.given["prompt"] + "\n\nThe sentence above is about " + "things and people and days.", "not|nothing"),
         (good + "\n" + good, "repeats"),
         (good * 20, "repeats"),
         (another, "nothing of"),
         (foreign, "in .*, not"),
         (" ".join(words), "not|only"),
         (f"{words[0]} " * 100, "not|repeats"),
-        ("?", "no language"),
+        ("?", "only 1 "),
+        ("? " * 60, "no language"),
     ]:
         score = worth(probe, text)
         assert not score.passed, text

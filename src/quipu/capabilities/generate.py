@@ -103,12 +103,15 @@ class Generate(base.Answering):
         return LENGTHS[given.length][1]
 
     def score(self, output: Output, probe: Probe) -> Score:
-        """Right if it is in the language, a sentence at least, about the subject, and neither a loop nor an echo."""
-        wanted, text = probe.expected["language"], output.text
-        if output.language != wanted:
-            return Score.right(False, f"in {NAMES.get(str(output.language), 'no language one can tell')}, not {wanted}")
+        """Right if it is in the language, a sentence at least, about the subject, and neither a loop nor an echo.
+
+        What repeats the prompt to the letter is taken out first and counts for nothing.
+        """
+        wanted, text = probe.expected["language"], output.text.replace(probe.given["prompt"], " ").strip()
         if len(text) < SHORTEST:
-            return Score.right(False, f"only {len(text)} characters")
+            return Score.right(False, f"only {len(text)} characters beside the prompt")
+        if (found := language_of(text)) != wanted:
+            return Score.right(False, f"in {NAMES.get(str(found), 'no language one can tell')}, not {NAMES[wanted]}")
         if (share := repetition(text)) >= STUCK:
             return Score.right(False, f"it repeats itself: {share:.2f} of it was there before")
         if copied(text, probe.given["prompt"]) > COPIED:
@@ -150,7 +153,7 @@ class Generate(base.Answering):
 
 
 def _has_word(word: str, text: str, language: str) -> bool:
-    """Whether ``word`` is in ``text``, with a * any that begins so; in Thai, where words are not set apart, anywhere."""
+    """Whether ``word`` is one of ``text``, with a * the beginning of one. Thai does not set words apart: anywhere."""
     pattern = re.escape(word.casefold().removesuffix("*"))
     if language != "th":
         pattern = rf"(?<!\w){pattern}" if word.endswith("*") else rf"(?<!\w){pattern}(?!\w)"

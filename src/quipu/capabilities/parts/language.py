@@ -37,7 +37,8 @@ def language_of(text: str) -> Language | None:
     A script of its own decides for Thai and Hindi when half the letters are in it.
     """
     text = text[:LONGEST_LOOK]
-    letters = [ord(letter) for letter in text if letter.isalpha()]
+    # Vowel signs and tone marks are letters here, though not to Python.
+    letters = [ord(sign) for sign in text if sign.isalpha() or ord(sign) in DEVANAGARI or ord(sign) in THAI]
     if not letters:
         return None
     if sum(letter in THAI for letter in letters) * 2 > len(letters):
@@ -55,5 +56,5 @@ def _identifier() -> LanguageIdentifier:
     from py3langid import langid
 
     identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
-    identifier.set_languages(list(NAMES))
+    identifier.set_languages([code for code in NAMES if code not in ("hi", "th")])  # these are told by their script
     return identifier
