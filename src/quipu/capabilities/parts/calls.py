@@ -12,6 +12,8 @@ from quipu.types import FinishReason, Generator, Message, Usage
 
 TOGETHER = 16
 """Most answers of one call that are at the model at once."""
+LONGEST_TOKEN = 128
+"""Characters: no token of a Llama's vocabulary has more (Llama 3 has one of 128 spaces)."""
 
 
 class Calls:
@@ -28,6 +30,9 @@ class Calls:
 
     def room(self, messages: Sequence[Message]) -> int:
         """Tokens that the context has left for an answer to ``messages``; below 1 if they do not fit."""
+        least = sum(len(message.content) for message in messages) // LONGEST_TOKEN
+        if least > self.model.context_length:  # counting would take seconds for each 10 MB
+            return self.model.context_length - least
         return self.model.context_length - self.model.count(messages)
 
     def stream(self, messages: Sequence[Message], longest: int) -> Iterator[str]:
