@@ -91,6 +91,7 @@ class LongContext(base.Answering):
         parts = {
             "answer" if found["label"].lower() == "answer" else "quotation": _bare(found["said"])
             for found in LABELLED.finditer(text)
+            if _bare(found["said"])
         }
         unlabelled = _bare(LABELLED.sub("", text).strip().partition("\n")[0])
         quotation = parts.get("quotation")
@@ -184,13 +185,15 @@ class LongContext(base.Answering):
         }
 
 
-LABELLED = re.compile(r"^\W*(?P<label>answer|quotation|quote)\W*?:\W*?(?P<said>\S.*)$", re.MULTILINE | re.IGNORECASE)
+LABELLED = re.compile(
+    r"^[^\w\n]*(?P<label>answer|quotation|quote)[^\w\n]*?:(?P<said>[^\n]*)$", re.MULTILINE | re.IGNORECASE
+)
 MARKED = re.compile(r"[\"“„«]([^\"”“»]{8,}?)[\"”“»]")
 
 
 def _bare(text: str) -> str:
     """Without the marks around it that say it is a quotation, or bold."""
-    return text.strip().strip("\"“”„«»*`").strip() or text.strip()
+    return text.strip(' \t\r\n"“”„«»*`>') or text.strip()
 
 
 def _literal(quotation: str, document: str) -> str | None:

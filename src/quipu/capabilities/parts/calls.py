@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator as Steps
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -35,10 +36,11 @@ class Calls:
             return self.model.context_length - least
         return self.model.context_length - self.model.count(messages)
 
-    def stream(self, messages: Sequence[Message], longest: int) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message], longest: int) -> Steps[str, None, None]:
         """The answer, piece by piece: at most ``longest`` tokens, and what the context has room for.
 
-        A ``max_tokens`` of the caller's goes over both. Raises ContextLengthExceeded when the messages do not fit.
+        A ``max_tokens`` of the caller's goes over both. Closing the iterator ends it. Raises ContextLengthExceeded when
+        the messages do not fit.
         """
         options = dict(self._sampling)
         if options.get("max_tokens") is None:

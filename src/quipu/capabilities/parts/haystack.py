@@ -58,9 +58,7 @@ def _needles(words: Mapping[str, Any], count: int, random: random.Random) -> lis
             "word": pairs[2 * place],
             "word2": pairs[2 * place + 1],
         }
-        value = next(
-            each.format(**filled) for each in ("{number}", "{word} {word2}", "{town}") if each in kind["fact"]
-        )
+        value = next(each.format(**filled) for each in ("{number}", "{word} {word2}", "{town}") if each in kind["fact"])
         depth = (place + random.random()) / count
         needles.append(Needle(kind["fact"].format(**filled), kind["question"].format(**filled), value, depth))
     values = list(needles)
