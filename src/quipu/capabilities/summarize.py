@@ -228,10 +228,13 @@ class _Reading:
 
 BULLET = re.compile(r"^(?:[-*•–‣▪]|\d{1,2}[.)])\s+")
 FENCE = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
-INTRODUCTION = re.compile(
-    r"^\W*(?:(?:sure|certainly|of course|okay|ok)\b[^\n:]{0,80}[:!.]\s*)?"
-    r"(?:(?:here(?:'s| is| are)\b[^\n:]{0,120}:)|(?:(?:tl;?dr|summary|abstract)\W{0,4}:)|(?:#+ *summary *\n))?[*\s]*",
-    re.IGNORECASE,
+INTRODUCTIONS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"^(?:sure(?: thing)?|certainly|of course|okay|ok)[!,.:]\s*",
+        r"^here(?:['’]s| is| are)\b[^\n:]{0,80}(?:summar|tl;?dr|abstract|point|bullet|takeaway)[^\n:]{0,80}:\s*",
+        r"^(?:#{1,6}\s+|\*\*)?(?:tl;?dr|summary|abstract)(?:\*\*)?\s*(?::(?:\*\*)?|\n)\s*",
+    )
 )
 
 
@@ -252,9 +255,8 @@ def _bare(text: str) -> str:
     text = text.strip()
     fenced = FENCE.match(text)
     text = fenced[1].strip() if fenced else text
-    found = INTRODUCTION.match(text)
-    if found is not None and any(map(str.isalpha, found[0])):
-        text = text[found.end() :].strip()
+    for introduction in INTRODUCTIONS:
+        text = introduction.sub("", text)
     if text[:1] + text[-1:] in ('""', "“”", "„“", "«»") and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     return text
