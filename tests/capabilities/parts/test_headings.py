@@ -26,6 +26,10 @@ def test_other_lines_are_no_headings(line):
 def test_a_title_keeps_numbers_that_are_part_of_it():
     assert key("1984") != key("1985")
     assert key("2. The Bridge:") == "the bridge"
+    assert key("## Part 2:") == "part 2"
+    assert key("3 Reasons") == "3 reasons"
+    assert key("2.1 - Roads") == "roads"
+    assert key(" ## ") == ""
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-NUMBERING = re.compile(r"^\W*(?:(?:section|chapter|part)\s+\d{1,3}(?!\w)\W*|\d{1,3}(?:[.):\s]\W*|$))?", re.IGNORECASE)
-BEGINNING = re.compile(r"^\W*(?:(?:section|chapter|part)\s*\d{0,3}\W*|\d{0,3}\W*)$", re.IGNORECASE)
+NUMBERING = re.compile(r"^(?:(?:section|chapter|part)\s+)?\d{1,3}(?:\.\d{1,3})*\s*[.):–—-]\W*", re.IGNORECASE)
+BEGINNING = re.compile(r"^\W*(?:(?:section|chapter|part)\b\s*)?[\d.]{0,12}\W*$", re.IGNORECASE)
 WORDS_BEFORE = ("section", "chapter", "part")
 
 
 def key(line: str) -> str:
-    """A title without case, numbering, marks and spaces around it: that of "## 2. The Bridge:" is "the bridge"."""
-    return " ".join(re.sub(r"\W+$", "", NUMBERING.sub("", line, count=1)).casefold().split())
+    """A title without case, numbering, marks and spaces around it: that of "## 2. The Bridge:" is "the bridge".
+
+    A title that is nothing but numbering, "Part 2", is kept.
+    """
+    bare = re.sub(r"^\W+|\W+$", "", line)
+    return " ".join((NUMBERING.sub("", bare) or bare).casefold().split())
 
 
 class Headings:
