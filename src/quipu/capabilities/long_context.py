@@ -201,8 +201,10 @@ def _literal(quotation: str, document: str) -> str | None:
 
     A stop that closes the quotation may be the model's own.
     """
-    flat = " ".join(document.split())
     wanted = " ".join(quotation.split())
+    if wanted and wanted in document:  # at once, where the document is long and the quotation within a line
+        return wanted
+    flat = " ".join(document.split())
     return next((each for each in (wanted, wanted.rstrip(".…")) if each and each in flat), None)
 
 

@@ -1,7 +1,7 @@
 """Sections in what a model writes, whole and in pieces of any size."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quipu.capabilities.parts.headings import Headings, SectionStream, key
@@ -46,6 +46,7 @@ def test_a_title_keeps_numbers_that_are_part_of_it():
         ("\n \n", ""),
     ],
 )
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_section_is_the_same_in_whatever_pieces_it_comes(answer, text, data):
     reading, said, rest = SectionStream("Traffic today", HEADINGS), "", answer

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-EACH = 15
+EACH = 14
 """Reports of one kind."""
 FEWEST, MOST = 120, 600
 """Words of a report."""
