@@ -16,7 +16,7 @@ OUTLINE = ["Planning", "Traffic today", "Repairs"]
 def asked_for(messages):
     """The section that is asked for, and the whole request."""
     content = messages[0].content
-    return re.search(r'Write the section "([^"]*)"', content)[1], content
+    return re.search(r'for the section "([^"]*)"', content)[1], content
 
 
 def writer(messages):
@@ -45,12 +45,12 @@ def test_a_section_is_told_the_outline_its_facts_and_the_end_of_the_one_before()
     capabilities.run(model, "write_long", outline=OUTLINE, facts=facts, words=90)
     first, second, third = (asked_for(messages)[1] for messages in model.asked)
     assert all("Planning; Traffic today; Repairs" in content and "30 words" in content for content in (first, second))
-    assert "It cost 5 euros. It is red." in first
+    assert "Fact: It cost 5 euros.\nFact: It is red." in first
     assert "one can say much" not in first
     assert "Time: now" in second  # Time is no title
     assert "5 euros" not in second
     assert "About planning one can say much" in second
-    assert "Ilse has the key. It is long." in third
+    assert "Fact: Ilse has the key.\nFact: It is long." in third
 
 
 def test_a_model_that_writes_on_is_stopped_at_the_next_heading():
@@ -66,7 +66,7 @@ def test_what_is_written_takes_no_more_than_the_context():
     longest = [options["max_tokens"] for options in model.options]
     assert all(model.count(asked) + most <= 700 for asked, most in zip(model.asked, longest, strict=True))
     tails = [asked_for(messages)[1].count("word") for messages in model.asked]
-    assert 200 < max(tails) < 300  # the end only
+    assert 100 < max(tails) < 130  # the end only
 
 
 def test_an_outline_beyond_the_context_is_refused():

@@ -24,8 +24,10 @@ from quipu.capabilities.parts.repetition import STUCK, repetition
 from quipu.errors import InvalidRequest, Unparsed
 from quipu.types import Generator, Message
 
-TAILS = (1200, 300, 0)
+TAILS = (600, 200, 0)
 """Characters of what is written so far that a section is shown; fewer where the context has no room."""
+PARAGRAPH = 150
+"""Words that are one paragraph."""
 PROBE_WORDS = 40
 """Of a section of a probe."""
 SHORT, LONG = 0.6, 1.5
@@ -93,12 +95,11 @@ class WriteLong(base.Answering):
 
     def messages(self, given: Input) -> list[Message]:
         """All of the text at once, which is how a model is tuned for it; a call asks by section."""
-        facts = f" It must say this: {' '.join(given.facts)}" if given.facts else ""
         return [
             Message(
                 "user",
-                f"{_about(given)}\nWrite all of it, about {given.words} words, "
-                f'with each title as a heading that begins with "## ".{facts}',
+                f"{_about(given, given.facts)}\n\nWrite all of this text, about {given.words} words, with each title as "
+                'a heading that begins with "## ". Say each fact in its section.',
             )
         ]
 
@@ -244,21 +245,24 @@ def _dealt(given: Input) -> list[list[str]]:
     return dealt
 
 
-def _about(given: Input) -> str:
-    subject = f' about "{given.subject}"' if given.subject else ""
-    return f"A text{subject} has these sections: {'; '.join(given.outline)}."
+def _about(given: Input, facts: Sequence[str]) -> str:
+    """The outline first, which is the same for all sections."""
+    lines = [f"Subject: {given.subject}"] if given.subject else []
+    lines += [f"Sections: {'; '.join(given.outline)}", *[f"Fact: {fact}" for fact in facts]]
+    return "\n".join(lines)
 
 
 def _section_messages(given: Input, place: int, facts: Sequence[str], tail: str) -> list[Message]:
-    """The outline first, which is the same for all sections, and the task last."""
-    tail = re.sub(r"^\S*\s", "… ", tail) if len(tail) in TAILS else tail
-    before = f"\n\nIt was written up to here:\n{tail.strip()}\n" if tail else ""
-    told = f" It must say this: {' '.join(facts)}" if facts else ""
+    """What is known of the section, and the task last."""
+    words, told = _words_each(given), "Begin with the facts and add" if facts else "Give"
+    form = "one paragraph" if words <= PARAGRAPH else "several paragraphs"
+    tail = re.sub(r"^\S*\s", "… ", tail.strip()) if len(tail) in TAILS else tail.strip()
+    before = f"\n\nThe section before ends so:\n{tail}" if tail else ""
     return [
         Message(
             "user",
-            f'{_about(given)}{before}\nWrite the section "{given.outline[place]}" in about {_words_each(given)} words, '
-            f"without a heading.{told}",
+            f"{_about(given, facts)}{before}\n\nWrite {form} of about {words} words for the section "
+            f'"{given.outline[place]}". {told} details in several sentences, without a heading.',
         )
     ]
 
