@@ -25,6 +25,7 @@ PARCEL = "The parcel for Noor Farrant was sent to Hollowmere."
         ("Quotation: Nobody said that.\nAnswer: Paris", "Paris", "Nobody said that.", False),
         ("Quotation: The cook slept.\nAnswer: yes", "yes", "The cook slept", True),  # the stop is the model's
         ("Quotation:\nAnswer: yes", "yes", "yes", False),
+        (f"{PARCEL}\n\nThe answer is Hollowmere.", "Hollowmere.", PARCEL, True),
     ],
 )
 def test_answers_are_read_however_they_are_marked(text, answer, quotation, quoted):

@@ -21,6 +21,8 @@ from quipu.types import Message
 LENGTHS = {512: 8, 1024: 8, 2048: 6, 4096: 6, 8192: 4, 16384: 2, 32768: 2, 65536: 2, 131072: 2}
 """Tokens of context -> documents made to fill 7/8 of it, so that question and answer fit, too."""
 QUESTIONS = 6
+KINDS = (6, 3)
+"""Of facts in a document, in turn: all different, or each twice, so that a fact has a near miss."""
 SHARED = 16
 """Documents whose questions take turns: no two questions of one document are asked in a batch, where the second could
 not use what the first computes, and yet its beginning is still in the cache when the next is asked."""
@@ -115,7 +117,9 @@ class LongContext(base.Answering):
         words = tomllib.loads(source.read_text("utf-8"))
         for length, documents in LENGTHS.items():
             for number in range(documents):
-                document, needles = hide(words, length * 7 // 8, QUESTIONS, random.Random(length + number))
+                document, needles = hide(
+                    words, length * 7 // 8, QUESTIONS, KINDS[number % 2], random.Random(length + number)
+                )
                 for needle in needles:
                     others = [each.value for each in needles if each is not needle]
                     yield Probe(
@@ -123,7 +127,7 @@ class LongContext(base.Answering):
                         expected={"value": needle.value, "others": others, "depth": round(needle.depth, 2)},
                         answer=f"Quotation: {needle.fact}\nAnswer: {needle.value}",
                         group=f"{length}-{number}",
-                        difficulty=_difficulty(length),
+                        difficulty=_difficulty(length, KINDS[number % 2]),
                         part=str(length),
                     )
 
@@ -186,7 +190,8 @@ class LongContext(base.Answering):
 
 
 LABELLED = re.compile(
-    r"^[^\w\n]*(?P<label>answer|quotation|quote)[^\w\n]*?:(?P<said>[^\n]*)$", re.MULTILINE | re.IGNORECASE
+    r"^[^\w\n]*(?:the )?(?P<label>answer|quotation|quote)(?:[^\w\n]*?:| is\b:?)(?P<said>[^\n]*)$",
+    re.MULTILINE | re.IGNORECASE,
 )
 MARKED = re.compile(r"[\"“„«]([^\"”“»]{8,}?)[\"”“»]")
 
@@ -214,8 +219,9 @@ def _says(text: str, value: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(value.casefold())}(?!\w)", re.sub(r"[\s-]+", " ", plain)) is not None
 
 
-def _difficulty(length: int) -> Difficulty:
-    return "easy" if length <= 1024 else "medium" if length <= 4096 else "hard"
+def _difficulty(length: int, kinds: int) -> Difficulty:
+    """By length, and whether there are near misses."""
+    return "hard" if length > 4096 else "easy" if length <= 1024 and kinds == QUESTIONS else "medium"
 
 
 def _share(pairs: Sequence[tuple[Probe, Score]]) -> float:

@@ -98,7 +98,7 @@ class WriteLong(base.Answering):
         return [
             Message(
                 "user",
-                f"{_about(given, given.facts)}\n\nWrite all of this text, about {given.words} words, with each title as "
+                f"{_about(given, given.facts)}\n\nWrite all of this text, about {given.words} words. Each title is "
                 'a heading that begins with "## ". Say each fact in its section.',
             )
         ]

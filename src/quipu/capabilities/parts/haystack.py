@@ -22,12 +22,14 @@ class Needle:
     depth: float
 
 
-def hide(words: Mapping[str, Any], tokens: int, needles: int, random: random.Random) -> tuple[str, list[Needle]]:
+def hide(
+    words: Mapping[str, Any], tokens: int, needles: int, kinds: int, random: random.Random
+) -> tuple[str, list[Needle]]:
     """A document of about ``tokens`` tokens with ``needles`` facts spread over it; ``words`` is the material.
 
-    Each fact is about someone else, and the kinds recur, so that facts are near misses for each other's questions.
+    Each fact is about someone else. They are of ``kinds`` different kinds: fewer than needles make near misses.
     """
-    hidden = _needles(words["needles"], needles, random)
+    hidden = _needles(words["needles"], needles, kinds, random)
     left = tokens / TOKENS_PER_WORD - sum(len(needle.fact.split()) for needle in hidden)
     sentences: list[str] = []
     while left > 0:
@@ -42,15 +44,16 @@ def hide(words: Mapping[str, Any], tokens: int, needles: int, random: random.Ran
     return "\n\n".join(paragraphs), hidden
 
 
-def _needles(words: Mapping[str, Any], count: int, random: random.Random) -> list[Needle]:
+def _needles(words: Mapping[str, Any], count: int, different: int, random: random.Random) -> list[Needle]:
     firsts, lasts = random.sample(words["first"], count), random.sample(words["last"], count)
     towns = random.sample(words["town"], count)
     pairs = random.sample(words["word"], 2 * count)
     numbers = random.sample(range(1_000, 10_000), count)
-    kinds: Sequence[Mapping[str, str]] = random.sample(words["kinds"], len(words["kinds"]))
+    chosen: Sequence[Mapping[str, str]] = random.sample(words["kinds"], different)
+    kinds = random.sample([chosen[place % different] for place in range(count)], count)
     needles = []
     for place in range(count):
-        kind = kinds[place * len(kinds) // (2 * count)]  # only half of the kinds, so that each comes twice
+        kind = kinds[place]
         filled = {
             "name": f"{firsts[place]} {lasts[place]}",
             "number": str(numbers[place]),
@@ -61,12 +64,7 @@ def _needles(words: Mapping[str, Any], count: int, random: random.Random) -> lis
         value = next(each.format(**filled) for each in ("{number}", "{word} {word2}", "{town}") if each in kind["fact"])
         depth = (place + random.random()) / count
         needles.append(Needle(kind["fact"].format(**filled), kind["question"].format(**filled), value, depth))
-    values = list(needles)
-    random.shuffle(values)  # so that a kind is not bound to a depth
-    return [
-        Needle(shuffled.fact, shuffled.question, shuffled.value, needle.depth)
-        for needle, shuffled in zip(needles, values, strict=True)
-    ]
+    return needles
 
 
 def _sentence(words: Mapping[str, Any], random: random.Random) -> str:
