@@ -42,7 +42,7 @@ def test_each_section_is_written_in_order_and_streamed():
 def test_a_section_is_told_the_outline_its_facts_and_the_end_of_the_one_before():
     model = Oracle(writer)
     facts = ["repairs: Ilse has the key.", "It cost 5 euros.", "It is red.", "Time: now", "It is long."]
-    capabilities.run(model, "write_long", outline=OUTLINE, facts=facts, words=90)
+    capabilities.run(model, "write_long", outline=OUTLINE, facts=facts, words=90, connected=True)
     first, second, third = (asked_for(messages)[1] for messages in model.asked)
     assert all("Planning; Traffic today; Repairs" in content and "30 words" in content for content in (first, second))
     assert "Fact: It cost 5 euros.\nFact: It is red." in first
@@ -53,6 +53,12 @@ def test_a_section_is_told_the_outline_its_facts_and_the_end_of_the_one_before()
     assert "Fact: Ilse has the key.\nFact: It is long." in third
 
 
+def test_a_section_sees_nothing_of_the_others_unless_connected():
+    model = Oracle(writer)
+    capabilities.run(model, "write_long", outline=OUTLINE, words=90)
+    assert all("one can say" not in asked_for(messages)[1] for messages in model.asked)
+
+
 def test_a_model_that_writes_on_is_stopped_at_the_next_heading():
     whole = "\n\n".join(f"## {title}\n\nOf {title} there is much to say." for title in OUTLINE)
     model = saying(whole)
@@ -61,7 +67,9 @@ def test_a_model_that_writes_on_is_stopped_at_the_next_heading():
 
 def test_what_is_written_takes_no_more_than_the_context():
     model = Oracle(lambda messages: "word " * 200, context_length=700)
-    output = capabilities.run(model, "write_long", outline=[f"Part {name}" for name in "abcdefgh"], words=800)
+    output = capabilities.run(
+        model, "write_long", outline=[f"Part {name}" for name in "abcdefgh"], words=800, connected=True
+    )
     assert len(output.sections) == 8
     longest = [options["max_tokens"] for options in model.options]
     assert all(model.count(asked) + most <= 700 for asked, most in zip(model.asked, longest, strict=True))

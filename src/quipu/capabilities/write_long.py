@@ -1,4 +1,4 @@
-"""Write a long text to an outline: section by section, in order, each knowing the outline and the end of the last."""
+"""Write a long text to an outline: section by section, in order, each knowing the outline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from quipu.errors import InvalidRequest, Unparsed
 from quipu.types import Generator, Message
 
 TAILS = (600, 200, 0)
-"""Characters of what is written so far that a section is shown; fewer where the context has no room."""
+"""Characters of what is written so far that a connected section is shown; fewer where the context has no room. Of the
+first 12 probes SmolLM2-135M scored 0.72 without, 0.24 with 200 and 0.08 with 600, as it says the same again."""
 PARAGRAPH = 150
 """Words that are one paragraph."""
 PROBE_WORDS = 40
@@ -55,6 +56,9 @@ class Input(base.Input):
         "are dealt to the sections in order.",
     )
     words: int = Field(800, description="Words of the whole text, about.", ge=10, le=100_000)
+    connected: bool = Field(
+        False, description="Show the model the end of each section before the next. A small model copies it."
+    )
 
 
 class Output(base.Output):
@@ -151,7 +155,7 @@ class WriteLong(base.Answering):
     ) -> Steps[Event, None, str]:
         """What the model writes for one section, as Deltas; the iterator's value is all of it."""
         longest = tokens_for(_words_each(given), given.outline[place])
-        for tail in TAILS:
+        for tail in TAILS if given.connected else (0,):
             messages = _section_messages(given, place, facts, before[-tail:] if tail else "")
             if calls.room(messages) >= longest:
                 break
