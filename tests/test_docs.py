@@ -123,14 +123,14 @@ def command_lines(name):
     """Lines of fenced blocks that run quipu, without what the shell does with them."""
     for block in blocks(name, ""):
         for line in block.splitlines():
-            if line.startswith("quipu ") and "VERB" not in line:
+            if line.startswith("quipu ") and not re.search("VERB|CAPABILITY", line):
                 yield re.sub(r"\s+[<>|#] .*", "", line)
 
 
 @pytest.mark.parametrize("line", [*command_lines("README.md"), *command_lines("docs/cli.md")])
 def test_command_lines_parse(line, capsys):
     with contextlib.suppress(SystemExit) if line == "quipu --version" else contextlib.nullcontext():
-        assert isinstance(cli._parser().parse_args(shlex.split(line)[1:]), argparse.Namespace), capsys.readouterr().err
+        assert isinstance(cli.parse(shlex.split(line)[1:], {}), argparse.Namespace), capsys.readouterr().err
 
 
 def options(verb):
@@ -140,7 +140,7 @@ def options(verb):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["serve", "chat", "models", "inspect", "pull", "config"])
+@pytest.mark.parametrize("verb", ["serve", "chat", "run", "capabilities", "models", "inspect", "pull", "config"])
 def test_every_option_is_described_and_every_described_one_exists(verb):
     document = text("docs/cli.md")
     own = section(document, f"quipu {verb}")

@@ -161,6 +161,12 @@ class InvalidConfiguration(QuipuError):
     code = "invalid_configuration"
 
 
+class CannotWrite(QuipuError):
+    """A file cannot be written: a full disk, no permission. What was written before is kept."""
+
+    code = "cannot_write"
+
+
 class CannotListen(QuipuError):
     """The server cannot have the address it was asked to listen on: taken, not of this machine, or forbidden."""
 
