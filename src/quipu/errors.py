@@ -161,12 +161,6 @@ class InvalidConfiguration(QuipuError):
     code = "invalid_configuration"
 
 
-class CannotWrite(QuipuError):
-    """A file cannot be written: a full disk, no permission. What was written before is kept."""
-
-    code = "cannot_write"
-
-
 class CannotListen(QuipuError):
     """The server cannot have the address it was asked to listen on: taken, not of this machine, or forbidden."""
 
@@ -203,6 +197,25 @@ class Offline(QuipuError):
 
     status = 502
     code = "offline"
+
+
+class StorageFailed(QuipuError):
+    """A file that keeps results cannot be written: a full disk, or no permission."""
+
+    code = "storage_failed"
+
+
+class MissingLibrary(QuipuError):
+    """An optional library is needed; the message says how to install it."""
+
+    code = "missing_library"
+
+
+class RemoteFailed(QuipuError):
+    """A model that runs elsewhere did not answer, or its answer broke off."""
+
+    status = 502
+    code = "remote_failed"
 
 
 class DownloadError(QuipuError):

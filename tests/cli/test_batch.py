@@ -224,7 +224,7 @@ def test_killed_at_random_moments_every_row_is_there_once():
 
 
 def test_a_torn_line_is_done_again_and_another_batch_refused(loads, capsys, monkeypatch):
-    write_rows(3)
+    write_rows(50)
     monkeypatch.setattr(quipu, "load", lambda model, **options: fake_model(name=model, context_length=12000))
 
     def interrupted(*words: str) -> str:
@@ -245,18 +245,18 @@ def test_a_torn_line_is_done_again_and_another_batch_refused(loads, capsys, monk
     assert "was begun with another option" in interrupted("--model", "m", "--tone", "loud")
     assert "was begun with another option" in interrupted("--model", "m", "--temperature", "0")
     assert "was begun with another model" in interrupted("--model", "other")
-    Path("in.jsonl").write_text('{"text": "other"}\n' * 3)
+    Path("in.jsonl").write_text('{"text": "other"}\n' * 50)
     assert "was begun with another input" in interrupted("--model", "m")
-    write_rows(3)
+    write_rows(50)
     path.write_bytes(whole.replace(b'{"row"', b'{"raw"', 1))
     assert "out.jsonl.journal, line 2: the journal is damaged; delete it" in interrupted("--model", "m")
     path.write_bytes(b"a letter to somebody")
     assert "line 1: the journal is damaged" in interrupted("--model", "m")
     assert path.read_bytes() == b"a letter to somebody"
-    for torn in (whole + b'{"row": 2, "outp', whole[:100], b""):
+    for torn in (whole + b'{"row": 49, "outp', whole[:100], b""):
         path.write_bytes(torn)
-        assert interrupted("--model", "m") == "0 3 rows in out.jsonl\n"
-        assert [row["count"] for row in rows("out.jsonl")] == [3, 3, 3]
+        assert interrupted("--model", "m") == "0 50 rows in out.jsonl\n"
+        assert [row["count"] for row in rows("out.jsonl")] == [3] * 50
         Path("out.jsonl").unlink()
 
 

@@ -20,7 +20,7 @@ from quipu.cli.fields import Field, fields
 from quipu.cli.journal import Journal
 from quipu.cli.tables import Row, added_names, table
 from quipu.cli.terminal import progress
-from quipu.errors import CannotWrite, InvalidRequest, QuipuError, Unparsed
+from quipu.errors import InvalidRequest, QuipuError, StorageFailed, Unparsed
 
 if TYPE_CHECKING:
     from quipu.capabilities.base import Capability
@@ -65,7 +65,7 @@ class Batch:
         self._stopped = threading.Event()
 
     def run(self, model: Generator) -> str:
-        """Do what is not done yet, and say how it went. Raises InvalidRequest if rows failed, and CannotWrite."""
+        """Do what is not done yet, and say how it went. Raises InvalidRequest if rows failed, and StorageFailed."""
         # A file's place says nothing; what is in it does.
         about = {name: value for name, value in model.facts.as_dict().items() if name != "file"}
         header = {"journal": 1, "input": _hash(self._table.path), **self._header(), "model": about}
@@ -207,7 +207,7 @@ class Batch:
             os.fsync(folder)  # the output must have its name before the journal goes
             os.close(folder)
         except OSError as error:
-            raise CannotWrite(
+            raise StorageFailed(
                 f"{self.output} cannot be written: {error.strerror}; make room and call it again: every row is kept"
             ) from None
         return failed, cut

@@ -152,7 +152,7 @@ def _destination(field: Field) -> str:
 
 
 def _help(field: Field, capability: Capability) -> str:
-    said = field.description
+    said = field.description.removesuffix(".")
     if field.required:
         said += "; FILE or standard input" if field.name == capability.text_field else "; required"
     elif field.default not in (None, "", []):

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from quipu.errors import CannotWrite, InvalidRequest
+from quipu.errors import InvalidRequest, StorageFailed
 
 
 class Journal:
     """The journal at ``path`` for ``rows`` rows, created or taken up again.
 
-    Raises InvalidRequest when it is another batch's, damaged, or being written by another process, and CannotWrite.
+    Raises InvalidRequest when it is another batch's, damaged, or being written by another process, and StorageFailed.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], rows: int) -> None:
@@ -34,7 +34,7 @@ class Journal:
             self._file.close()
             raise InvalidRequest(f"{path} is being written by another process; wait for it", param="output") from None
         except OSError as error:
-            raise CannotWrite(f"{path} cannot be written: {error.strerror}") from None
+            raise StorageFailed(f"{path} cannot be written: {error.strerror}") from None
         try:
             self._take_up(json.loads(json.dumps(header)))
         except BaseException:
@@ -89,7 +89,7 @@ class Journal:
         return self._places[row] >= 0
 
     def add(self, row: int, result: Mapping[str, Any]) -> None:
-        """Write that ``row`` is finished; on disk when this returns. Raises CannotWrite."""
+        """Write that ``row`` is finished; on disk when this returns. Raises StorageFailed."""
         place = self._file.seek(0, os.SEEK_END)
         self._write({"row": row, **result})
         self._places[row] = place
@@ -108,7 +108,7 @@ class Journal:
                 line = line[self._file.write(line) or 0 :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise CannotWrite(
+            raise StorageFailed(
                 f"{self.path} cannot be written: {error.strerror}; make room and call it again: "
                 f"{self.finished} finished rows are kept"
             ) from None

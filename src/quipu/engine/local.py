@@ -227,6 +227,11 @@ class LocalModel:
         with self.stream(prompt, sampling, **options) as chunks:
             return Completion.of(chunks)
 
+    def running(self) -> int:
+        """Answers that are being generated or wait for it now."""
+        stats = self.engine.stats()
+        return stats.running + stats.waiting
+
     def run(self, capability: str, /, *, sampling: Mapping[str, Any] | None = None, **given: Any) -> Output:
         """Call a capability by its identifier, as in ``run("summarize", text=..., words=80)``, and wait for its output.
 

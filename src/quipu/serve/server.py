@@ -6,8 +6,10 @@ import asyncio
 import json
 import shlex
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -40,6 +42,24 @@ def run(
         Server(app, service, announce or _print, grace_seconds).run([listener])
     finally:
         service.close()
+
+
+@contextmanager
+def background(app: FastAPI) -> Iterator[str]:
+    """Serve ``app`` on a free port of this machine, in a thread, while the block runs; its address is given."""
+    ready = threading.Event()
+    with bind("127.0.0.1", 0) as listener:
+        server = Server(app, app.state.service, lambda _: ready.set(), GRACE_SECONDS)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="quipu-server")
+        thread.start()
+        try:
+            while not ready.wait(0.1):
+                if not thread.is_alive():
+                    raise CannotListen("the server ended before it listened; its messages say why")
+            yield address(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,0 +1,199 @@
+"""``quipu measure``: what a model can do, capability by capability, with how sure that is."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quipu.cli import options
+from quipu.cli.terminal import faint, print_json, print_table, progress
+from quipu.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from quipu.capabilities.base import Answering, Capability
+    from quipu.engine.local import LocalModel
+    from quipu.engine.remote import RemoteModel
+    from quipu.evidence.measure import Measurement
+
+SUMMARY = "measure what a model can do"
+USAGE = "quipu measure [MODEL] [OPTIONS]"
+DESCRIPTION = """\
+Ask a model the probes of each capability and score its answers: score, 95 %
+interval, answers that could not be read, and the score of a trivial answer to
+compare with. A measurement that was interrupted goes on where it stopped."""
+EXAMPLES = """\
+examples:
+  quipu measure
+  quipu measure ./model.gguf --capability summarize --capability translate
+  quipu measure --budget 10m --json > today.json
+  quipu measure llama3.2 --base-url http://127.0.0.1:11434/v1 --context 8192
+  quipu measure --markdown table.md --chart scores.svg"""
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``run`` reads."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=f"{options.MODEL_HELP} ({options.DEFAULT_MODEL})")
+    parser.add_argument("--capability", action="append", metavar="ID", help="only this one; may be repeated (all)")
+    parser.add_argument("--budget", type=duration, metavar="TIME", help="begin no probe after it: 90s, 10m, 2h (none)")
+    parser.add_argument("--together", type=options.positive, default=16, metavar="N", help="probes at once (16)")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured of this model before")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="keep what is measured here (one for each model)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page, too")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="write a chart as SVG, too")
+    remote = parser.add_argument_group("a model that runs elsewhere")
+    remote.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible API, as in http://127.0.0.1:8000/v1")
+    remote.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds its key")
+    options.add_sampling(parser)
+    options.add_loading(parser)
+    parser.set_defaults(usage_error=parser.error)
+
+
+def duration(text: str) -> float:
+    """argparse type: a time above 0, in seconds."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh])", text, re.ASCII)
+    if found is None or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90s, 10m or 2h")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, then print what was found. Raises QuipuError."""
+    from quipu.evidence import report
+    from quipu.evidence.journal import Journal
+    from quipu.evidence.measure import about, measure
+
+    sampling = options.sampling(arguments)
+    answering, streaming = _chosen(arguments.capability)
+    with ExitStack() as opened:
+        model: LocalModel | RemoteModel = _remote(arguments) if arguments.base_url else _local(arguments)
+        opened.callback(model.close)
+        file_hash = "" if arguments.base_url else _file_hash(model)
+        of = about(model, file_hash, sampling)
+        path = arguments.journal or _journal_path(of)
+        if arguments.fresh:
+            path.unlink(missing_ok=True)
+        journal = opened.enter_context(Journal(path, of))
+        with progress("measuring") as show:
+            found = measure(
+                model,
+                answering,
+                journal,
+                seconds=arguments.budget,
+                together=arguments.together,
+                sampling=sampling,
+                report=show,
+            )
+        service = _stream(model, streaming) if streaming else None
+        whole = report.report(of, found, service, getattr(model.facts, "dtype", "elsewhere"))
+    if arguments.markdown:
+        picture = os.path.relpath(arguments.chart, arguments.markdown.parent) if arguments.chart else None
+        _write(arguments.markdown, report.markdown(whole, picture))
+    if arguments.chart:
+        _write(arguments.chart, report.chart(whole))
+    if arguments.json:
+        print_json(whole)
+    else:
+        _print(whole, found, path)
+
+
+def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Capability]]:
+    """The capabilities to measure: those with probes, and those that are the service itself."""
+    from quipu import capabilities
+    from quipu.capabilities.base import Answering
+
+    chosen = [capabilities.find(name) for name in dict.fromkeys(names or capabilities.names())]
+    answering = [each for each in chosen if isinstance(each, Answering)]
+    return answering, [each for each in chosen if not isinstance(each, Answering)]
+
+
+def _local(arguments: argparse.Namespace) -> LocalModel:
+    import quipu
+
+    if arguments.key_variable is not None:
+        arguments.usage_error("--key-variable goes with --base-url")
+    name = arguments.model or options.DEFAULT_MODEL
+    with progress(name) as show:
+        return quipu.load(name, concurrency=arguments.together, progress=show, **options.loading(arguments))
+
+
+def _remote(arguments: argparse.Namespace) -> RemoteModel:
+    from quipu.engine.remote import RemoteModel
+
+    given = options.loading(arguments).keys() - {"context", "dtype", "device"}
+    for name in sorted(given):
+        arguments.usage_error(f"--{name.replace('_', '-')} is about loading a model here; --base-url names another's")
+    variable = arguments.key_variable
+    if variable is not None and not os.environ.get(variable):
+        raise InvalidRequest(f"--key-variable names {variable}, which is not set", param="key_variable")
+    key = os.environ[variable] if variable else None
+    return RemoteModel(arguments.base_url, arguments.model, key=key, context_length=arguments.context)
+
+
+def _file_hash(model: Any) -> str:
+    with progress("hashing"):
+        return str(model.file_hash)
+
+
+def _journal_path(of: dict[str, Any]) -> Path:
+    """Where measurements of exactly this model are kept, as the XDG specification has it."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:12]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", of["model"]["name"])[:80]
+    return Path(state) / "quipu" / "measurements" / f"{name}-{digest}.jsonl"
+
+
+def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict[str, Any]:
+    """What the service capabilities see, over HTTP. It is the last thing: a server closes its model when it ends."""
+    from quipu.capabilities.base import Progress, Result
+    from quipu.engine.local import LocalModel
+
+    with ExitStack() as opened:
+        if isinstance(model, LocalModel):
+            from quipu.engine.remote import RemoteModel
+            from quipu.serve.app import create_app
+            from quipu.serve.server import background
+
+            url = opened.enter_context(background(create_app({model.facts.name: model})))
+            model = opened.enter_context(RemoteModel(f"{url}/v1"))
+        found: dict[str, Any] = {}
+        for service in services:
+            with progress(service.id) as show:
+                for event in service.events(model, service.input.of({}), {}):
+                    if isinstance(event, Progress):
+                        show(event.done, event.total, event.what)
+                    elif isinstance(event, Result):
+                        found |= event.output.model_dump()
+        return found
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _print(whole: dict[str, Any], found: list[Measurement], path: Path) -> None:
+    from quipu.evidence import report
+
+    print_table(report.table(whole))
+    if whole["streaming"] is not None:
+        print()
+        print_table([[name.replace("_", " "), str(value)] for name, value in whole["streaming"].items()])
+    left = sum(each.probes for each in found) - sum(each.interval.n if each.interval else 0 for each in found)
+    left -= sum(each.beyond_context for each in found)
+    if left:
+        print(
+            faint(f"{left} probes were not asked yet; the same command goes on with them", sys.stderr), file=sys.stderr
+        )
+    print(faint(f"kept in {path}", sys.stderr), file=sys.stderr)
