@@ -123,9 +123,6 @@ def command_lines(name):
     """Lines of fenced blocks that run quipu, without what the shell does with them."""
     for block in blocks(name, ""):
         for line in block.splitlines():
-            called = re.match(r"quipu run (\w+)", line)
-            if called and called[1] not in capabilities.names():
-                continue
             if line.startswith("quipu ") and not re.search("VERB|CAPABILITY", line):
                 yield re.sub(r"\s+[<>|#] .*", "", line)
 

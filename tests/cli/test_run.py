@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pdf_files
 import pytest
+from running_server import serving
 
 from quipu import capabilities, cli
 from quipu.cli import fields, main, run
+from quipu.engine.fake import fake_model
 from quipu.errors import InvalidConfiguration
 
 SAMPLE = Path(__file__).parent / "sample_capability.py"
@@ -257,3 +259,10 @@ def test_a_type_that_is_no_option_is_refused(folder):
     capabilities._files.cache_clear()
     with pytest.raises(InvalidConfiguration, match="the field steps of the capability odd is dict"):
         fields.fields(capabilities.find("odd"))
+
+
+def test_a_model_elsewhere(capsys):
+    with serving({"there": fake_model(name="there")}) as server:
+        assert main(["run", "sample", "--text", "hello", "--base-url", f"{server.url}/v1", "--json"]) == 0
+        assert server.stats().finished > 0
+    assert json.loads(capsys.readouterr().out)["model"] == "there"
