@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import quipu
-from quipu import capabilities, cli, errors
+from quipu import cli, errors
 from quipu.cli.interactive import COMMANDS
 from quipu.engine.engine import Engine
 from quipu.engine.fake import fake_model
