@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,10 +33,10 @@ class Turn(base.Typed):
 class Input(base.Input):
     """A conversation to go on with."""
 
-    messages: list[Turn] = Field([], description="The conversation so far, oldest turn first")
-    message: str | None = Field(None, description="What you say now; it comes after the conversation")
+    messages: list[Turn] = Field(default=[], description="The conversation so far, oldest turn first")
+    message: str | None = Field(default=None, description="What you say now; it comes after the conversation")
     history: Policy = Field(
-        "error",
+        default="error",
         description="When the conversation outgrows the context: error, drop_oldest, keep_system (drops the oldest but "
         "no system message) or summarize (a summary takes their place)",
     )
@@ -46,9 +46,9 @@ class Output(base.Output):
     """The next message, and what was dropped to make it."""
 
     message: str = Field(description="The answer")
-    dropped_turns: int = Field(0, description="How many of the oldest turns the model did not see")
-    dropped_tokens: int = Field(0, description="How many tokens those turns have")
-    summary: str | None = Field(None, description="The summary that the model saw in their place")
+    dropped_turns: int = Field(default=0, description="How many of the oldest turns the model did not see")
+    dropped_tokens: int = Field(default=0, description="How many tokens those turns have")
+    summary: str | None = Field(default=None, description="The summary that the model saw in their place")
 
 
 class Chat(base.Answering):
@@ -75,7 +75,7 @@ class Chat(base.Answering):
     )
     input = Input
     output = Output
-    sampling: Mapping[str, Any] = {}  # the model's own: what suits a conversation is for its makers to say
+    sampling: ClassVar[Mapping[str, Any]] = {}  # the model's own: what suits a conversation is for its makers to say
     metric = "share of questions about earlier turns answered with the right value and no other"
     binary = True
     baseline = 0.531

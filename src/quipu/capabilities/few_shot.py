@@ -23,7 +23,7 @@ SHOTS = (0, 1, 2, 3, 5)
 FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 LEAD_IN = re.compile(r"(?:sure|certainly|of course|okay|ok|here(?:'s| is| are))\b[^\n]*:\s*\n+", re.IGNORECASE)
 LABEL = re.compile(r"(?:the )?(?:output|answer|result)(?: is)?\s*:\s*", re.IGNORECASE)
-WRAPPERS = ("**", '"', "'", "`", "“”")
+WRAPPERS = (("**", "**"), ('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"))
 
 
 class Example(base.Typed):
@@ -37,8 +37,10 @@ class Input(base.Input):
     """One more input, and what shows the task: examples, a sentence, or both."""
 
     input: str = Field(description="What should be classified or transformed as in the examples")
-    examples: list[Example] = Field([], description="Inputs with their outputs; three to five are usually enough")
-    task: str | None = Field(None, description="The task in one sentence; without examples it is needed")
+    examples: list[Example] = Field(
+        default=[], description="Inputs with their outputs; three to five are usually enough"
+    )
+    task: str | None = Field(default=None, description="The task in one sentence; without examples it is needed")
 
 
 class Output(base.Output):
@@ -164,8 +166,7 @@ class FewShot(base.Answering):
 
 def _unwrapped(text: str, shown: Sequence[str]) -> str:
     """``text`` without quotes or bold around it, unless the examples have them, too."""
-    for wrapper in WRAPPERS:
-        left, right = (wrapper, wrapper) if len(set(wrapper)) == 1 else wrapper
+    for left, right in WRAPPERS:
         inner = text.removeprefix(left).removesuffix(right)
         if len(inner) == len(text) - len(left) - len(right) and not any(each.startswith(left) for each in shown):
             text = inner.strip()
