@@ -27,6 +27,8 @@ def test_examples_are_turns_that_were_answered_and_the_input_is_last() -> None:
         ("user", "Opposite?\nup"),
     ]
     assert FEW_SHOT.messages(FEW_SHOT.input.of({"input": "up", "examples": PAIRS}))[0].content == "hot"
+    [alone] = FEW_SHOT.messages(FEW_SHOT.input.of({"input": "up", "task": "Opposite?"}))
+    assert alone.content == "Opposite? Reply with the answer only.\nup"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,9 @@ def test_quotes_and_lines_stay_when_the_examples_have_them() -> None:
 
 @pytest.mark.parametrize("text", ["", "Output:", "```\n\n```", '""'])
 def test_an_answer_with_nothing_in_it_is_unparsed(text: str) -> None:
-    with pytest.raises(Unparsed, match="empty"):
+    with pytest.raises(Unparsed, match="empty") as unparsed:
         read(text)
+    assert unparsed.value.text == text
 
 
 def test_no_item_is_an_example() -> None:

@@ -13,10 +13,11 @@ from pydantic import Field
 
 from quipu.capabilities import base
 from quipu.capabilities.base import Probe, Score, Source, required_text
-from quipu.errors import InvalidRequest
+from quipu.errors import InvalidRequest, Unparsed
 from quipu.types import Message
 
 MATERIAL = Path(__file__).parent / "probes" / "few_shot.toml"
+ONLY = "Reply with the answer only."
 SHOTS = (0, 1, 2, 3, 5)
 """How many examples each item is asked with."""
 
@@ -83,7 +84,7 @@ class FewShot(base.Answering):
     def messages(self, given: Input) -> list[Message]:
         """The examples as turns that were answered, the input as the last one; the task stands in each.
 
-        One prompt with all examples in it makes SmolLM2-135M describe them: 0.05 right instead of 0.57.
+        One prompt with all examples in it makes SmolLM2-135M talk about them: 0.05 right (n = 160) instead of 0.55.
         Raises InvalidRequest when there is neither an example nor a task.
         """
         if not given.input.strip():
@@ -91,6 +92,8 @@ class FewShot(base.Answering):
         if not given.examples and not (given.task or "").strip():
             raise InvalidRequest("there is nothing to learn the task from; give examples, or a task", param="examples")
         task = f"{given.task}\n" if given.task is not None else ""
+        if not given.examples:  # which show it
+            task = f"{given.task} {ONLY}\n"
         turns = []
         for example in given.examples:
             turns += [Message("user", task + example.input), Message("assistant", example.output)]
@@ -112,7 +115,10 @@ class FewShot(base.Answering):
         shown = [example.output.strip() for example in given.examples]
         if shown and not any("\n" in each for each in shown):
             output = output.strip().partition("\n")[0]
-        return Output(output=required_text(_unwrapped(output.strip(), shown), "output"))
+        output = _unwrapped(output.strip(), shown)
+        if not output:
+            raise Unparsed("the model's answer is empty but for what it put around an output", text=text)
+        return Output(output=output)
 
     def render(self, output: Output, given: Input) -> str:
         """The output as it is."""
