@@ -32,7 +32,7 @@ FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1|\Z)", re.MU
 BEGINS_CODE = re.compile(r"^(?:def|import|from|class|@\w)", re.MULTILINE)
 BEGINS_STATEMENT = re.compile(r"^[^\s)\]}#]", re.MULTILINE)
 MOST_CUTS = 40
-"""Statements at the end that are left out, one by one, in search of code before words or before where it was cut off."""
+"""Statements at the end that are left out, one by one, to find code before words or before where it was cut off."""
 
 
 class Input(base.Input):
@@ -41,7 +41,9 @@ class Input(base.Input):
     task: str = Field(min_length=1, description="What the function shall do")
     signature: str | None = Field(None, description="Its name and parameters, as def add(a, b)")
     examples: list[str] = Field([], description="Examples that the model sees, as add(1, 2) == 3")
-    tests: list[str] = Field([], description="Tests that the model does not see, run on its function, as add(2, 2) == 4")
+    tests: list[str] = Field(
+        [], description="Tests that the model does not see, run on its function, as add(2, 2) == 4"
+    )
 
 
 class Failure(base.Typed):
@@ -170,7 +172,7 @@ def expected(code: str, signature: str, arguments: Sequence[str]) -> list[str]:
     """Tests that say what ``code``, a reference of ours, gives."""
     namespace: dict[str, Any] = {}
     exec(code, namespace)
-    name = function_name(Input(task="-", signature=signature))
+    name = name_in(signature)
     tests = []
     for text in arguments:
         argument = eval(text)
@@ -181,15 +183,20 @@ def expected(code: str, signature: str, arguments: Sequence[str]) -> list[str]:
 def function_name(given: Input) -> str | None:
     """The name that the function must have, if anything says so. Raises InvalidRequest for a signature without one."""
     if given.signature is not None:
-        found = re.match(r"\s*(?:def\s+)?([^\W\d]\w*)\s*\(", given.signature)
-        if found is None:
-            raise InvalidRequest(f"signature must be as def add(a, b), got {given.signature[:80]!r}", param="signature")
-        return found[1]
+        return name_in(given.signature)
     for test in itertools.chain(given.examples, given.tests):
         for node in ast.walk(ast.parse(check(test, "tests").call, mode="eval")):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 return node.func.id
     return None
+
+
+def name_in(signature: str) -> str:
+    """The name that ``signature`` gives the function. Raises InvalidRequest if it gives none."""
+    found = re.match(r"\s*(?:def\s+)?([^\W\d]\w*)\s*\(", signature)
+    if found is None:
+        raise InvalidRequest(f"signature must be as def add(a, b), got {signature[:80]!r}", param="signature")
+    return found[1]
 
 
 def check(test: str, where: str) -> Check:
@@ -263,9 +270,7 @@ def same(value: Any, expected: Any) -> bool:
         except OverflowError:  # an integer beyond every float
             return False
     if isinstance(expected, (list, tuple)):
-        return (
-            type(value) is type(expected) and len(value) == len(expected) and all(map(same, value, expected))
-        )
+        return type(value) is type(expected) and len(value) == len(expected) and all(map(same, value, expected))
     if isinstance(expected, dict):
         return (
             isinstance(value, dict)

@@ -39,9 +39,38 @@ LONGEST_CODE = 100_000
 """Characters; more is no answer of a model."""
 
 MODULES = frozenset(
-    "abc array base64 bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools "
-    "heapq itertools json math numbers operator random re statistics string struct textwrap time typing unicodedata "
-    "zlib".split()
+    [
+        "abc",
+        "array",
+        "base64",
+        "bisect",
+        "calendar",
+        "cmath",
+        "collections",
+        "copy",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+        "functools",
+        "heapq",
+        "itertools",
+        "json",
+        "math",
+        "numbers",
+        "operator",
+        "random",
+        "re",
+        "statistics",
+        "string",
+        "struct",
+        "textwrap",
+        "time",
+        "typing",
+        "unicodedata",
+        "zlib",
+    ]
 )
 """What the code can import: modules that compute. They are imported before files are out of reach."""
 LATER_IMPORTS = {"datetime": "_strptime"}
