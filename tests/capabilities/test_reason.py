@@ -156,11 +156,13 @@ def test_numbers_of_hostile_length() -> None:
 
 def test_cheap_answers_score_little() -> None:
     for cheap in ("yes", "Answer: 0", "Answer: yes no true false", "Answer: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"):
-        outputs = [(REASON.parse(cheap, ASKED), probe) for probe in REASON.probes]
-        assert sum(REASON.score(output, probe).value for output, probe in outputs) / len(outputs) < 0.1
-    echoes = [is_right(probe.given["problem"], probe.expected["kind"], probe.expected["answer"], probe.expected["options"])
-              for probe in REASON.probes]  # fmt: skip
-    assert sum(echoes) / len(echoes) < 0.1
+        output = REASON.parse(cheap, ASKED)
+        assert sum(REASON.score(output, probe).value for probe in REASON.probes) / len(REASON.probes) < 0.1
+    echoed = 0
+    for probe in REASON.probes:
+        right = probe.expected
+        echoed += is_right(probe.given["problem"], right["kind"], right["answer"], right["options"])
+    assert echoed / len(REASON.probes) < 0.1
 
 
 def test_guesses_without_anything_to_go_by() -> None:

@@ -508,3 +508,9 @@ def test_source_with_odd_escapes_is_read_without_a_warning() -> None:
 
 def test_the_child_encodes_what_it_is_given() -> None:
     assert sandbox_child.encoded({"a": (1, {2})}) == '{"dict":[["a",{"tuple":[1,{"set":[2]}]}]]}'
+
+
+def test_the_document_has_the_limits() -> None:
+    document = " ".join((Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8").split())
+    said = f"memory ({sandbox.MEMORY_BYTES >> 20} MB), processor time ({sandbox.PROCESSOR_SECONDS} s), time "
+    assert said + f"({sandbox.WALL_SECONDS:.0f} s), and output ({sandbox.OUTPUT_BYTES >> 10} KB)" in document
