@@ -179,7 +179,8 @@ def test_every_request_field_is_described():
 
 def test_every_field_and_option_of_ollama_is_described():
     said = set(codes(section(text("docs/http.md"), "Ollama's API")))
-    for schema in (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.Options):
+    requests = (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.EmbedRequest)
+    for schema in (*requests, ollama_schemas.Options):
         assert set(schema.model_fields) | set(schema.neutral) <= said
     assert API_VERSION in text("docs/http.md")
 

@@ -22,6 +22,7 @@ from quipu.serve.body_limit import LimitBody
 from quipu.serve.guard import Guard
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import CountRequests
+from quipu.serve.ollama import embed as ollama_embed
 from quipu.serve.ollama import generation as ollama_generation
 from quipu.serve.ollama import models as ollama_models
 from quipu.serve.openai import chat, completions, embeddings, models, responses, tokenize
@@ -99,7 +100,8 @@ def create_app(
     app.add_middleware(LimitBody, limits=service.limits)
     app.add_middleware(CountRequests, metrics=service.metrics)
     app.add_middleware(LogRequests, write=log, prompts=log_prompts)
-    for room in (chat, completions, responses, embeddings, models, tokenize, ollama_generation, ollama_models):
+    openai_rooms = (chat, completions, responses, embeddings, models, tokenize)
+    for room in (*openai_rooms, ollama_generation, ollama_embed, ollama_models):
         app.include_router(room.routes(service))
     app.include_router(pages.routes())
     _add_operations(app, service)

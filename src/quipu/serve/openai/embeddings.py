@@ -32,22 +32,33 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/embeddings", summary="Texts or token ids to vectors", response_class=Response)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         with await service.borrow(body.model, request) as model:
-            _check_dimensions(body, model)
-            inputs = await asyncio.to_thread(_ids, model, body.input)
-            vectors = await unless_disconnected(request.receive, _embed(model, inputs))
-        if vectors is None:
+            found = await embedded(model, request, body.input, body.dimensions)
+        if found is None:
             return Response(status_code=LEFT)  # nobody reads it; the metrics count it
-        answer = await asyncio.to_thread(_answer, body, vectors, sum(map(len, inputs)))
+        answer = await asyncio.to_thread(_answer, body, *found)
         return Response(answer, media_type="application/json")
 
     return router
 
 
-def _check_dimensions(body: EmbeddingRequest, model: LocalModel) -> None:
+async def embedded(
+    model: LocalModel, request: Request, inputs: Sequence[str | list[int]], dimensions: int | None
+) -> tuple[NDArray[np.float32], int] | None:
+    """float32 [inputs, hidden size], and how many tokens the inputs have; None if the client left meanwhile.
+
+    Raises InvalidRequest unless ``dimensions`` is None or the model's own size, and ContextLengthExceeded.
+    """
+    _check_dimensions(dimensions, model)
+    ids = await asyncio.to_thread(_ids, model, inputs)
+    vectors = await unless_disconnected(request.receive, _embed(model, ids))
+    return None if vectors is None else (vectors, sum(map(len, ids)))
+
+
+def _check_dimensions(dimensions: int | None, model: LocalModel) -> None:
     size = model.facts.hidden_size
-    if body.dimensions not in (None, size):
+    if dimensions not in (None, size):
         raise InvalidRequest(
-            f"dimensions is {body.dimensions}; vectors of this model have {size} and cannot be shortened: leave it out",
+            f"dimensions is {dimensions}; vectors of this model have {size} and cannot be shortened: leave it out",
             param="dimensions",
         )
 
