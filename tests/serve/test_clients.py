@@ -24,6 +24,8 @@ answer = litellm.responses(model="openai/fake", input="hello", temperature=0, ap
 said["responses"] = answer.output[0].content[0].text
 vectors = litellm.embedding(model="openai/fake", input=["a", "b"], api_base=url + "/v1", api_key="none")
 said["embeddings"] = [len(vectors.data), len(vectors.data[0]["embedding"])]
+vectors = litellm.embedding(model="ollama/fake", input=["a", "b"], api_base=url)
+said["ollama embeddings"] = [len(vectors.data), len(vectors.data[0]["embedding"])]
 print("SAID " + json.dumps(said))
 """
 
@@ -36,7 +38,7 @@ def test_litellm(server: Running, program) -> None:
     whole = ["You said: hello", "stop", len("You said: hello") + 1]
     assert said == {
         "openai": whole, "openai stream": whole[0], "ollama": whole, "ollama stream": whole[0],
-        "responses": whole[0], "embeddings": [2, 8],
+        "responses": whole[0], "embeddings": [2, 8], "ollama embeddings": [2, 8],
     }  # fmt: skip
 
 
