@@ -142,6 +142,11 @@ class Engine:
             self._inbox.notify()
         return Handle(self, sequences)
 
+    def check_room(self, count: int) -> None:
+        """Raise Overloaded if ``count`` more answers had to wait in a queue that is full, as ``submit`` would."""
+        with self._inbox:
+            self._scheduler.check_room(len(self._submitted) + count)
+
     def abort(self, sequences: Collection[Sequence]) -> None:
         """Stop ``sequences`` before the next step; those already finished are left alone."""
         with self._inbox:

@@ -115,6 +115,13 @@ class LocalModel:
             )
         return self._chat_format.encode(messages)
 
+    def check_room(self, answers: int) -> None:
+        """Raise what ``submit`` would now raise for so many answers: before their prompts are tokenized, it is cheap.
+
+        Raises Overloaded, or InvalidRequest if they could never start together.
+        """
+        self.engine.check_room(answers)
+
     def check_length(self, prompt: Prompt) -> None:
         """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long."""
         texts = [prompt] if isinstance(prompt, str) else [_said(message) for message in prompt]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shlex
 import socket
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -19,6 +20,13 @@ from quipu.serve.service import Service
 
 GRACE_SECONDS = 2.0
 """How long answers may still take once the server is told to stop."""
+ACCEPTED_AT_ONCE = 16
+"""Connections that are accepted each time that the event loop goes round, so that those in a flood wait, not others."""
+BACKLOG = 2048
+"""Connections that the kernel keeps for us until they are accepted."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes in Python may keep the event loop waiting, each time that it wants to go on. Python's
+own 5 ms add up: an answer to one request is a dozen such times, and several threads may be in the way."""
 TICKS = 2
 """uvicorn's ticks, tenths of a second, between two looks at slow connections."""
 
@@ -36,6 +44,7 @@ def run(
     Open streams get ``grace_seconds`` to complete, and then an error event.
     """
     service: Service = app.state.service
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         Server(app, service, announce or _print, grace_seconds).run([listener])
     finally:
@@ -78,7 +87,8 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             # h11, pure Python and strict. "auto" would take whichever parser happens to be installed.
-            http=type("Connection", (Connection,), {"limits": service.limits}),
+            http=type("Connection", (Connection,), {"limits": service.limits, "idle": {}}),
+            backlog=ACCEPTED_AT_ONCE,
             h11_max_incomplete_event_size=service.limits.header_bytes,
             ws="none",
             # The last resort, for a client that reads so slowly that even the end of its stream cannot be sent.
@@ -93,6 +103,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say so."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # uvicorn has one number for this and for how many it accepts at once
         if self.started and sockets:
             self._announce(greeting(address(sockets[0]), self._service.names[0], self._locked))
 
