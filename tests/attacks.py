@@ -164,15 +164,10 @@ async def _exchange(port: int, data: bytes) -> tuple[int, bytes]:
     return int(head.split(maxsplit=2)[1]) if head else 0, body
 
 
-def bodies(port: int, model: str, path: str, names: list[str], at_once: int = 1, size: int = 10**7) -> dict[str, Any]:
-    """Post each of BODIES, in ``at_once`` connections together; the statuses and the longest answer, by name."""
-    results = {}
-    for name in names:
-        data = request(path, BODIES[name](model, size))
-        with ThreadPoolExecutor(at_once) as threads:
-            answers = list(threads.map(lambda _, data=data: exchange(port, data), range(at_once)))
-        results[name] = (sorted({status for status, _ in answers}), max(len(body) for _, body in answers))
-    return results
+def body(port: int, model: str, name: str, size: int) -> tuple[int, int]:
+    """Post one of BODIES; the status, and how long the answer is."""
+    status, answer = exchange(port, request(CHAT, BODIES[name](model, size)))
+    return status, len(answer)
 
 
 def _message(model: str, text: str) -> bytes:
@@ -211,59 +206,56 @@ BODIES: dict[str, Callable[[str, int], bytes]] = {
 }
 """Bodies of about ``size`` bytes, by what is unusual with them."""
 
-VALUES: dict[str, Callable[[str, int], bytes]] = {
-    "token ids": lambda model, count: _filled(
-        b'{"model":"%s","prompt":[' % model.encode(), lambda _: b"1", count, b"]}"
+
+def _values(model: str, field: str, piece: Callable[[int], bytes], count: int, ends: str = "[]") -> bytes:
+    head = f'{{"model":"{model}","{field}":{ends[0]}'.encode()
+    return _filled(head, piece, count, ends[1].encode() + b"}")
+
+
+VALUES: dict[str, tuple[str, Callable[[str], bytes]]] = {
+    "token ids": (TEXT, lambda model: _values(model, "prompt", lambda _: b"1", 249_000)),
+    "prompts": (TEXT, lambda model: _values(model, "prompt", lambda _: b'"a"', 249_000)),
+    "lists of ids": (TEXT, lambda model: _values(model, "prompt", lambda _: b"[1]", 32_000)),
+    "inputs": ("/v1/embeddings", lambda model: _values(model, "input", lambda _: b"[1]", 32_000)),
+    "items": ("/v1/responses", lambda model: _values(model, "input", lambda _: b'{"role":"user"}', 16_000)),
+    "stops": (TEXT, lambda model: _values(model, "stop", lambda _: b'"a"', 249_000)),
+    "biases": (TEXT, lambda model: _values(model, "logit_bias", lambda place: b'"%d":1' % place, 32_000, "{}")),
+    "metadata": (TEXT, lambda model: _values(model, "metadata", lambda place: b'"%d":{}' % place, 16_000, "{}")),
+    "nested": (TEXT, lambda model: _values(model, "stop", lambda _: b"[" * 60 + b"]" * 60, 500)),
+    "messages": (CHAT, lambda model: _values(model, "messages", lambda _: b'{"role":"user","content":""}', 10_000)),
+    "messages to count": ("/tokenize", lambda model: _values(model, "messages", lambda _: b'{"role":"user"}', 16_000)),
+    "messages for Ollama": (
+        "/api/chat",
+        lambda model: _values(model, "messages", lambda _: b'{"role":"user"}', 16_000),
     ),
-    "prompts": lambda model, count: _filled(
-        b'{"model":"%s","prompt":[' % model.encode(), lambda _: b'"a"', count, b"]}"
-    ),
-    "lists of ids": lambda model, count: _filled(
-        b'{"model":"%s","prompt":[' % model.encode(), lambda _: b"[1]", count // 2, b"]}"
-    ),
-    "inputs": lambda model, count: _filled(
-        b'{"model":"%s","input":[' % model.encode(), lambda _: b"[1]", count // 2, b"]}"
-    ),
-    "items": lambda model, count: _filled(
-        b'{"model":"%s","input":[' % model.encode(), lambda _: b'{"role":"user","content":"a"}', count // 3, b"]}"
-    ),
-    "stops": lambda model, count: _filled(
-        b'{"model":"%s","prompt":"a","stop":[' % model.encode(), lambda _: b'"a"', count, b"]}"
-    ),
-    "biases": lambda model, count: _filled(
-        b'{"model":"%s","prompt":"a","logit_bias":{' % model.encode(), lambda place: b'"%d":1' % place, count, b"}}"
-    ),
-    "wrong biases": lambda model, count: _filled(
-        b'{"model":"%s","prompt":"a","logit_bias":{' % model.encode(), lambda place: b'"%d":"1"' % place, count, b"}}"
-    ),
-    "metadata": lambda model, count: _filled(
-        b'{"model":"%s","prompt":"a","metadata":{' % model.encode(), lambda place: b'"%d":{}' % place, count // 2, b"}}"
-    ),
-    "deep metadata": lambda model, count: _filled(
-        b'{"model":"%s","prompt":"a","metadata":{"a":[' % model.encode(),
-        lambda _: b"[" * 58 + b"]" * 58,
-        count // 60,
-        b"]}}",
-    ),
-    "short messages": lambda model, count: _filled(
-        b'{"model":"%s","messages":[' % model.encode(), lambda _: b'{"role":"user","content":"a"}', count // 3, b"]}"
-    ),
-    "empty messages": lambda model, count: _filled(
-        b'{"model":"%s","messages":[' % model.encode(), lambda _: b"{}", count // 2, b"]}"
-    ),
-    "wide message": lambda model, count: _filled(
-        b'{"model":"%s","messages":[{' % model.encode(), lambda place: b'"%d":1' % place, count, b"}]}"
-    ),
-    "parts": lambda model, count: _filled(
-        b'{"model":"%s","messages":[{"role":"user","content":[' % model.encode(),
-        lambda _: b'{"type":"text","text":"a"}',
-        count // 3,
-        b"]}]}",
-    ),
-    "unknown fields": lambda model, count: _filled(b"{", lambda place: b'"%d":1' % place, count, b"}"),
-    "one field again": lambda model, count: _filled(
-        b'{"model":"%s",' % model.encode(), lambda _: b'"prompt":"a"', count, b"}"
-    ),
-    "tokens": lambda model, count: _filled(b'{"model":"%s","tokens":[' % model.encode(), lambda _: b"1", count, b"]}"),
+    "fields": ("/api/generate", lambda model: _filled(b"{", lambda place: b'"%d":1' % place, 32_000, b"}")),
+    "tokens": ("/detokenize", lambda model: _values(model, "tokens", lambda _: b"1", 249_000)),
 }
-"""Bodies of about ``count`` values."""
+"""The route, and nearly as many values of a kind as are read by default, by what there are many of."""
+
+
+def many_values(port: int, model: str, name: str, at_once: int) -> set[int]:
+    """Post one of VALUES on so many connections; the statuses."""
+    path, body = VALUES[name]
+    return repeatedly(port, model, path, body(model), at_once)
+
+
+def repeatedly(port: int, model: str, path: str, body: bytes | dict[str, Any], at_once: int) -> set[int]:
+    """Post the same body on so many connections at once; the statuses."""
+    data = request(path, body)
+    with ThreadPoolExecutor(at_once) as threads:
+        return {status for status, _ in threads.map(lambda _: exchange(port, data), range(at_once))}
+
+
+def longest_prompts(port: int, model: str, prompts: int, tokens: int, at_once: int) -> dict[int, list[Any]]:
+    """Requests of ``prompts`` prompts of so many tokens, ``at_once`` of them; each status with its token counts."""
+    results: dict[int, list[Any]] = {}
+
+    def one(place: int) -> None:
+        body = {"model": model, "prompt": [[place] * tokens] * prompts, "max_tokens": 2, "ignore_eos": True}
+        status, answer = exchange(port, request(TEXT, body))
+        results.setdefault(status, []).append(json.loads(answer)["usage"]["prompt_tokens"] if status == 200 else None)
+
+    with ThreadPoolExecutor(at_once) as threads:
+        list(threads.map(one, range(at_once)))
+    return results

@@ -124,6 +124,8 @@ class LocalModel:
 
     def check_length(self, prompt: Prompt) -> None:
         """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long."""
+        if not isinstance(prompt, str) and not is_conversation(prompt):
+            return  # token ids, whose number the engine looks at
         texts = [prompt] if isinstance(prompt, str) else [_said(message) for message in prompt]
         tokenizer = self._tokenizer
         least = 0 if tokenizer is None else sum(map(tokenizer.least_tokens, texts))

@@ -6,7 +6,6 @@ import asyncio
 import json
 import shlex
 import socket
-import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -15,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from quipu.errors import CannotListen
+from quipu.serve import interpreter
 from quipu.serve.connection import Connection
 from quipu.serve.service import Service
 
@@ -24,9 +24,6 @@ ACCEPTED_AT_ONCE = 16
 """Connections that are accepted each time that the event loop goes round, so that those in a flood wait, not others."""
 BACKLOG = 2048
 """Connections that the kernel keeps for us until they are accepted."""
-SWITCH_SECONDS = 0.0005
-"""How long a thread that computes in Python may keep the event loop waiting, each time that it wants to go on. Python's
-own 5 ms add up: an answer to one request is a dozen such times, and several threads may be in the way."""
 TICKS = 2
 """uvicorn's ticks, tenths of a second, between two looks at slow connections."""
 
@@ -44,7 +41,7 @@ def run(
     Open streams get ``grace_seconds`` to complete, and then an error event.
     """
     service: Service = app.state.service
-    sys.setswitchinterval(SWITCH_SECONDS)
+    interpreter.prepare()
     try:
         Server(app, service, announce or _print, grace_seconds).run([listener])
     finally:
@@ -99,6 +96,7 @@ class Server(uvicorn.Server):
         self._service = service
         self._announce = announce
         self._grace_seconds = grace_seconds
+        self._untidy = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say so."""
@@ -112,9 +110,13 @@ class Server(uvicorn.Server):
         """Called by uvicorn ten times a second."""
         if counter % TICKS == 0:
             now = time.monotonic()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
-                    connection.watch(now)
+            connections = [each for each in self.server_state.connections if isinstance(each, Connection)]
+            for connection in connections:
+                connection.watch(now)
+            busy = any(connection.busy for connection in connections)
+            if self._untidy and not busy:
+                interpreter.tidy()
+            self._untidy = busy
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

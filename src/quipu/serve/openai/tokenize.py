@@ -22,6 +22,8 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/tokenize", summary="Text or messages to token ids", response_class=Response)
     async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+        if body.messages is not None:
+            service.limits.check_messages(body.messages)
         with await service.borrow(body.model, request) as model:
             answer = await asyncio.to_thread(lambda: encode_large(_tokenize(model, body)))
         return Response(answer, media_type="application/json")
