@@ -120,11 +120,6 @@ class JsonShape:
                 f"the body has more than {self._limits.json_values} values, the most this server reads; send less, "
                 "or start it with a larger --max-json-values"
             )
-        if self._nodes > self._limits.json_nodes:
-            raise RequestTooLarge(
-                f"the body has more than {self._limits.json_nodes} lists, objects and names, the most this server "
-                "reads; send less, or start it with a larger --max-json-nodes"
-            )
         for bracket in brackets:
             self._depth += 1 if bracket in _OPENING else -1
             if self._depth > self._limits.json_depth:
@@ -132,3 +127,8 @@ class JsonShape:
                     f"the body is nested more than {self._limits.json_depth} deep, the most this server reads; "
                     "send flatter JSON, or start it with a larger --max-json-depth"
                 )
+        if self._nodes > self._limits.json_nodes:
+            raise RequestTooLarge(
+                f"the body has more than {self._limits.json_nodes} lists, objects and names, the most this server "
+                "reads; send less, or start it with a larger --max-json-nodes"
+            )

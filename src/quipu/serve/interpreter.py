@@ -7,7 +7,7 @@ import sys
 
 from quipu.engine.memory import return_freed_memory
 
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 """How long a thread that computes in Python may keep the event loop waiting, each time that it wants to go on. Python's
 own 5 ms add up: answering one request is a dozen such times, and several threads may be in the way."""
 NEVER = 1_000_000
