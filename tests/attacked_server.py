@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import psutil
-from health_prober import Health, probing
+from health_prober import HEALTH_SECONDS, Health, probing
 
 import quipu
 
@@ -28,6 +28,7 @@ class Attacked:
 
     def __init__(self, process: subprocess.Popen[str], url: str, model: str, attackers: ProcessPoolExecutor) -> None:
         self.url, self.model = url, model
+        self.most_seconds = HEALTH_SECONDS
         self._process = psutil.Process(process.pid)
         self._attackers = attackers
 
@@ -120,7 +121,7 @@ def main() -> None:
 
     def answer(asked: str) -> str:
         if asked == "stall":
-            sum(range(10**7))  # in one piece of C, which lets no other thread go on
+            sum(range(5 * 10**7))  # in one piece of C, which lets no other thread go on
         return f"You said: {asked}"
 
     quipu.load = lambda *_, **__: fake_model(answer, **options)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import attacks
 import pytest
 from attacked_server import Attacked, attacked, eventually
+from health_prober import HEALTH_SECONDS
 
 MEGABYTE = 2**20
 
@@ -24,13 +25,22 @@ def server() -> Iterator[Attacked]:
         yield running
 
 
+@pytest.fixture(
+    params=[pytest.param(HEALTH_SECONDS, marks=pytest.mark.slow, id="in-time"), pytest.param(0.5, id="soon")],
+    autouse=True,
+)
+def most_seconds(request: pytest.FixtureRequest, server: Attacked) -> None:
+    """The line is 100 ms, of every answer. On a machine that does other things as well, the gate only asks for 500."""
+    server.most_seconds = request.param
+
+
 @contextmanager
 def withstood(server: Attacked, most_memory: int = 48 * MEGABYTE) -> Iterator[None]:
     """The block is an attack: /health in time throughout, and in the end everything is as it was before."""
     before = server.memory
     with server.probed() as health:
         yield
-    health.check()
+    health.check(server.most_seconds)
     eventually(lambda: server.idle)
     eventually(lambda: server.connections <= 1)
     assert server.ask("still there?") == "You said: still there?"
@@ -107,6 +117,7 @@ def test_a_queue_full_of_the_longest_prompts(server: Attacked) -> None:
 
 def test_the_measure_sees_what_keeps_the_server(server: Attacked) -> None:
     with server.probed() as health:
-        server.ask("stall")
+        for _ in range(4):
+            server.ask("stall", max_tokens=1)
     with pytest.raises(AssertionError, match="worst"):
         health.check()

@@ -20,6 +20,8 @@ from quipu.serve.service import Service
 
 GRACE_SECONDS = 2.0
 """How long answers may still take once the server is told to stop."""
+TIDIED_AT = (1, 25)
+"""Looks without a request in progress: at once, and again when threads that nobody waits for any more have ended."""
 ACCEPTED_AT_ONCE = 16
 """Connections that are accepted each time that the event loop goes round, so that those in a flood wait, not others."""
 BACKLOG = 2048
@@ -96,7 +98,7 @@ class Server(uvicorn.Server):
         self._service = service
         self._announce = announce
         self._grace_seconds = grace_seconds
-        self._untidy = False
+        self._quiet_looks = TIDIED_AT[-1]  # nothing happened yet
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say so."""
@@ -114,9 +116,9 @@ class Server(uvicorn.Server):
             for connection in connections:
                 connection.watch(now)
             busy = any(connection.busy for connection in connections)
-            if self._untidy and not busy:
+            self._quiet_looks = 0 if busy else self._quiet_looks + 1
+            if self._quiet_looks in TIDIED_AT:
                 interpreter.tidy()
-            self._untidy = busy
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
