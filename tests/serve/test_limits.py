@@ -171,7 +171,7 @@ def test_the_shape_is_counted_right_however_it_is_cut(value: Any, ascii_only: bo
     "piece", [b'"' + b"\\" * 65535, b'\\"' * 32768, b'""' * 32768, b"[]" * 32768, b'"\\u0041' * 9000]
 )
 def test_counting_takes_time_in_proportion(piece: bytes) -> None:
-    shape = JsonShape(Limits(json_values=10**9))
+    shape = JsonShape(Limits(json_values=10**9, json_nodes=10**9))
     start = time.perf_counter()
     for _ in range(16):
         shape.add(piece)
@@ -217,3 +217,13 @@ def test_zero_is_not_the_default(server: Running) -> None:
         return int(server.http.post(TEXT, json=body).json()["usage"]["completion_tokens"])
 
     assert (tokens(max_tokens=0), tokens(max_tokens=None), tokens()) == (0, 16, 16)
+
+
+def test_nodes_prompts_and_large_bodies_are_limited() -> None:
+    with serving(limits=Limits(json_nodes=10, prompts=3, body_bytes=200_000, bodies_bytes=200_000)) as server:
+        response = server.post(TEXT, prompt="a", metadata={str(place): 1 for place in range(12)})
+        assert (response.status_code, "--max-json-nodes" in said(response)) == (413, True)
+        response = server.post(TEXT, prompt=["a"] * 4)
+        assert (response.status_code, "--max-prompts" in said(response)) == (400, True)
+    with pytest.raises(InvalidRequest, match="--max-bodies 1 must be at least --max-body"):
+        Limits(bodies_bytes=1)

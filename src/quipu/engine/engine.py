@@ -137,10 +137,15 @@ class Engine:
         with self._inbox:
             if self._closing:
                 raise EngineStopped("the engine is closed")
-            self._scheduler.check_room(len(self._submitted) + len(sequences))
+            self._scheduler.check_room(len(sequences), len(self._submitted))
             self._submitted.extend(sequences)
             self._inbox.notify()
         return Handle(self, sequences)
+
+    def check_room(self, count: int) -> None:
+        """Raise Overloaded if ``count`` more answers had to wait in a queue that is full, as ``submit`` would."""
+        with self._inbox:
+            self._scheduler.check_room(count, len(self._submitted))
 
     def abort(self, sequences: Collection[Sequence]) -> None:
         """Stop ``sequences`` before the next step; those already finished are left alone."""

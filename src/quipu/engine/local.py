@@ -37,6 +37,8 @@ Event = Chunk | QuipuError
 
 
 Embedded = NDArray[np.float32] | QuipuError
+TRIMMED = 16
+"""A conversation may be so many times longer than the context, if its template leaves out the rest."""
 EMBEDDED_AT_ONCE = 8
 """Inputs of one batch of embeddings that are at the engine together: the queue is there for others, too."""
 
@@ -115,11 +117,24 @@ class LocalModel:
             )
         return self._chat_format.encode(messages)
 
+    def check_room(self, answers: int) -> None:
+        """Raise what ``submit`` would now raise for so many answers: before their prompts are tokenized, it is cheap.
+
+        Raises Overloaded, or InvalidRequest if they could never start together.
+        """
+        self.engine.check_room(answers)
+
     def check_length(self, prompt: Prompt) -> None:
         """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long."""
+        if not isinstance(prompt, str) and not is_conversation(prompt):
+            return  # token ids, whose number the engine looks at
         texts = [prompt] if isinstance(prompt, str) else [_said(message) for message in prompt]
         tokenizer = self._tokenizer
         least = 0 if tokenizer is None else sum(map(tokenizer.least_tokens, texts))
+        if tokenizer is not None and least <= self.context_length and not isinstance(prompt, str):
+            # What a template may trim or drop is not held against a prompt, unless there is far too much of it.
+            contents = [message.get("content") for message in prompt if isinstance(message, Mapping)]
+            least = sum(tokenizer.least_tokens(each) for each in contents if isinstance(each, str)) // TRIMMED
         if least > self.context_length:
             raise ContextLengthExceeded(
                 f"the prompt has at least {least} tokens; the context of this model, as loaded, is "

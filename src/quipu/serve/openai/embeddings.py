@@ -18,6 +18,7 @@ from starlette.responses import Response
 from quipu.engine.engine import Handle
 from quipu.engine.local import EMBEDDED_AT_ONCE, Embedded, LocalModel, normalized
 from quipu.errors import ContextLengthExceeded, InvalidRequest, QuipuError
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.generation import unless_disconnected
 from quipu.serve.openai.schemas import EmbeddingRequest
@@ -27,7 +28,7 @@ from quipu.serve.service import Service
 
 def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 
     @router.post("/v1/embeddings", summary="Texts or token ids to vectors", response_class=Response)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:

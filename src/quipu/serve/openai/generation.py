@@ -100,6 +100,7 @@ class Generation:
 
     def _submit(self) -> None:
         self._limits.check(self.sampling, self.given)
+        self.model.check_room(len(self.given) * self.sampling.n)
         for prompt in self.given:
             self.model.check_length(prompt)
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quipu.errors import QuipuError
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.answer import CONTENT, begin
 from quipu.serve.openai.generation import Generation, unless_disconnected
@@ -25,7 +26,7 @@ Event = Mapping[str, Any]
 
 def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 
     @router.post("/v1/responses", summary="Answer an input", responses=CONTENT)
     async def responses(body: ResponsesRequest, request: Request) -> Response:

@@ -39,7 +39,7 @@ def fault(message: str, field: str = "") -> PydanticCustomError:
 
 
 def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and value != [] and all(type(token) is int for token in value)
+    return isinstance(value, list) and set(map(type, value)) == {int}  # not bool, which is an int to isinstance
 
 
 def _prompts(value: Any, field: str = "prompt") -> list[str | list[int]]:
