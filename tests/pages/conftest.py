@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from browsing import ARGUMENTS, CHROMIUM, Visit
+from browsing import ARGUMENTS, CHROMIUM, KEY, Visit
 from playwright.sync_api import Browser, sync_playwright
 from running_server import Running, serving
 
@@ -57,6 +57,12 @@ def chat_server() -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def slow_server() -> Iterator[Running]:
     with serving({"fake": fake_model(reply, context_length=8192, seconds=0.004)}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def locked_server() -> Iterator[Running]:
+    with serving({"fake": fake_model(reply, context_length=8192, seconds=0.002)}, key=KEY) as running:
         yield running
 
 

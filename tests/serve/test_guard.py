@@ -84,7 +84,7 @@ def test_wrong_keys(locked: Running, authorization: str | None) -> None:
     headers = {} if authorization is None else {"authorization": authorization}
     response = locked.http.get("/v1/models", headers=headers)
     assert code(response) == (401, "invalid_api_key")
-    assert response.headers["www-authenticate"] == 'Bearer realm="quipu"'
+    assert response.headers.get_list("www-authenticate") == ['Bearer realm="quipu"', 'Basic realm="quipu"']
     assert KEY not in response.text
 
 
@@ -96,12 +96,6 @@ def test_right_keys(locked: Running) -> None:
     assert [model.id for model in client.models.list()] == ["fake"]
     with pytest.raises(openai.AuthenticationError, match="not this server's"):
         locked.openai.models.list()
-
-
-def test_a_browser_asks_its_user_for_the_key(locked: Running) -> None:
-    response = locked.http.get("/docs", headers={"accept": "text/html,*/*"})
-    assert response.status_code == 401
-    assert response.headers["www-authenticate"] == 'Basic realm="quipu"'
 
 
 @pytest.mark.parametrize("given", ["", "x", KEY, KEY + "x", "x" * 5000, "\u00e9"])
