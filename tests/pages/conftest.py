@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 from running_server import Running, serving
 
 from quipu.engine.fake import fake_model
+from quipu.serve.limits import Limits
 
 MARKDOWN = """Here is **one way**:
 
@@ -63,6 +64,14 @@ def slow_server() -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def locked_server() -> Iterator[Running]:
     with serving({"fake": fake_model(reply, context_length=8192, seconds=0.002)}, key=KEY) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def modest_server() -> Iterator[Running]:
+    """Few alternatives at each token, and a model that is loaded when first asked for."""
+    models = {"fake": fake_model(reply), "later": lambda: fake_model(reply, name="later", context_length=512)}
+    with serving(models, limits=Limits(logprobs=3)) as running:
         yield running
 
 

@@ -375,6 +375,24 @@ def test_token_probabilities(visit, size):
 # ---- what goes wrong
 
 
+def test_a_lower_limit_of_alternatives_is_a_sentence(visit, modest_server):
+    person = visit(server=modest_server)
+    person.ask("hello")
+    person.answers.last.get_by_role("button", name="Show token probabilities").click()
+    alert = person.answers.last.get_by_role("alert").and_(person.page.locator(".note"))
+    expect(alert).to_have_text(
+        "5 alternatives were asked for at each token; this server takes at most 3 (--max-logprobs sets it). "
+        "Whoever runs the server can raise this limit."
+    )
+
+
+def test_the_context_of_a_model_that_is_loaded_on_demand(visit, modest_server):
+    person = visit(server=modest_server)
+    person.page.get_by_label("Model").select_option("later")
+    assert person.ask("hello") == "You said: hello"
+    expect(person.page.locator("#context")).to_contain_text("of 512 tokens")
+
+
 def test_why_a_prompt_was_refused(visit, size):
     person = visit(size)
     person.ask("fine")

@@ -80,6 +80,7 @@ function remedy(status, code, retryAfter) {
   if (code === "context_length_exceeded") return "Edit the message, or start a new chat.";
   if (code === "missing_chat_template") return "Choose another model.";
   if (code === "model_not_found") return "Choose another model at the top of the page.";
+  if (code === "limit_exceeded") return "Whoever runs the server can raise this limit.";
   if (code === "request_too_large") return "Shorten the message or start a new chat.";
   if (status === 401) return "Try again, and enter the key as the password when the browser asks; any user name will do.";
   if (status === 429) return retryAfter ? `Try again in ${retryAfter} seconds.` : "Try again in a moment.";

@@ -141,6 +141,7 @@ export class Chat {
     reader.read(node.content, true);
     announce({ done: "Answer complete.", stopped: "Stopped.", failed: "" }[node.status]);
     if (this.conversations.includes(conversation)) await this._save(conversation);
+    if (!this.contextLength) await this.findModels().catch(() => {}); // the answer's model is loaded only now
     this.draw();
   }
 
