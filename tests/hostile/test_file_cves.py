@@ -203,6 +203,16 @@ def test_a_template_reaches_no_python(expression, tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["''.encode()", "(1).to_bytes(9, 'big')", "(1).bit_length()", "dict.fromkeys('a')"],
+)
+def test_a_template_calls_known_methods_only(expression):
+    """Of types that every template meets; what is not known to be harmless and small is refused."""
+    with pytest.raises(UnsupportedCheckpoint, match="is unsafe"):
+        ChatTemplate("{{ (EXPRESSION)|string }}".replace("EXPRESSION", expression)).render([])
+
+
 # ---- Names that leave their folder (CVE-2024-37032)
 
 
