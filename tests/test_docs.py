@@ -231,7 +231,6 @@ def test_numbers_are_those_of_the_code():
     assert f"at most {Limits().body_bytes >> 20} MiB" in document
     assert f"a string or at most {Limits().stops}" in document
     assert f"off; 0 to {MAX_LOGPROBS}" in document
-    assert f"at most {schemas.MAX_INPUTS}; required" in document
     defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
     assert f"{defaults['prompt_tokens']} tokens a step" in document
     assert f"{defaults['mixed_prompt_tokens']} when something does" in document

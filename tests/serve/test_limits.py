@@ -54,7 +54,26 @@ def test_fields(limits: dict[str, int], path: str, at: dict[str, Any], beyond: d
         response = server.post(path, max_tokens=1, **beyond)
         assert response.status_code == 400
         assert f"at most {value} ({flag(name)} sets it)" in said(response)
-        assert response.json()["error"]["param"] == param
+        assert (response.json()["error"]["param"], response.json()["error"]["code"]) == (param, "limit_exceeded")
+
+
+def test_embeddings() -> None:
+    limits = Limits(inputs=3, input_tokens=10, request_seconds=1)
+    with serving({"fake": fake_model(seconds=0.001, context_length=64)}, limits=limits) as server:
+        assert server.post("/v1/embeddings", input=["abc", "abc", "abcd"]).status_code == 200
+        for inputs, name in ((["a"] * 4, "inputs"), (["abc", "abcd", "abcd"], "input_tokens")):
+            response = server.post("/v1/embeddings", input=inputs)
+            assert (response.status_code, response.json()["error"]["param"]) == (400, "input")
+            assert f"at most {limits.told(name)[8:]}" in said(response)
+
+
+def test_time_for_embeddings() -> None:
+    slow = fake_model(seconds=0.0005, context_length=4096)
+    with serving({"fake": slow}, limits=Limits(request_seconds=0.5)) as server:
+        response = server.post("/v1/embeddings", input=["x" * 4000] * 8)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "time_limit")
+        assert "--request-timeout" in said(response)
+        until(lambda: server.stats().blocks_used == 0)
 
 
 def test_headers() -> None:

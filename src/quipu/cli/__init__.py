@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in verbs:
             settings.apply(words[0], verbs, words[1:], os.environ)
         chosen = parser.parse_args(words)
+        for sentence in settings.unknown_variables(verbs, os.environ):
+            print(f"quipu: {sentence}", file=sys.stderr)
         chosen.run(chosen)
         sys.stdout.flush()
     except SystemExit as leaving:  # argparse has printed the help, the version, or what is wrong

@@ -124,8 +124,11 @@ class LocalModel:
         """
         self.engine.check_room(answers)
 
-    def check_length(self, prompt: Prompt) -> None:
-        """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long."""
+    def check_length(self, prompt: Prompt, name: str = "the prompt") -> None:
+        """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long.
+
+        ``name`` is what the error calls it.
+        """
         if not isinstance(prompt, str) and not is_conversation(prompt):
             return  # token ids, whose number the engine looks at
         texts = [prompt] if isinstance(prompt, str) else [_said(message) for message in prompt]
@@ -136,12 +139,10 @@ class LocalModel:
             contents = [message.get("content") for message in prompt if isinstance(message, Mapping)]
             least = sum(tokenizer.least_tokens(each) for each in contents if isinstance(each, str)) // TRIMMED
         if least > self.context_length:
-            raise ContextLengthExceeded(
-                f"the prompt has at least {least} tokens; the context of this model, as loaded, is "
-                f"{self.context_length} tokens. Shorten the prompt, or load the model with a larger --context if it "
-                "allows one.",
-                param="prompt" if isinstance(prompt, str) else "messages",
-            )
+            error = ContextLengthExceeded.of(least, self.context_length, at_least=True, name=name)
+            if is_conversation(prompt):
+                error.param = "messages"
+            raise error
 
     def count(self, messages: Prompt) -> int:
         """Tokens of the prompt after chat formatting."""
@@ -165,7 +166,12 @@ class LocalModel:
         ``continues``: the text goes on from the prompt's, so a space at its beginning is meant.
         """
         answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues)
-        return self.engine.submit(prompt, sampling, answers)
+        try:
+            return self.engine.submit(prompt, sampling, answers)
+        except ContextLengthExceeded as error:
+            if not continues and error.param == "prompt":
+                error.param = "messages"
+            raise
 
     def submit_embedding(self, prompt: Sequence[int], on_done: Callable[[Embedded], None]) -> Handle:
         """Compute the mean of the final hidden states of token ids; see ``embed``.

@@ -36,15 +36,15 @@ STATIC = Path(__file__).parent / "static"
 
 
 class Application(FastAPI):
-    """FastAPI behind a guard, which nothing is reached around, not even the framework's own error answers."""
+    """FastAPI inside ``around``, which nothing is reached around, not even the framework's own error answers."""
 
-    def __init__(self, guard: Callable[[ASGIApp], Guard], **options: Any) -> None:
+    def __init__(self, around: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
         super().__init__(**options)
-        self._guard = guard
+        self._around = around
 
     def build_middleware_stack(self) -> ASGIApp:
         """Called by Starlette once, at the first request."""
-        return self._guard(super().build_middleware_stack())
+        return self._around(super().build_middleware_stack())
 
 
 def create_app(
@@ -78,13 +78,17 @@ def create_app(
         cors_origins=[checked_origin(origin) for origin in cors_origins],
     )
 
+    def around(inside: ASGIApp) -> ASGIApp:
+        # The log is outside of the guard: what is refused has an id and a line, too.
+        return LogRequests(guard(inside), write=log, prompts=log_prompts)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(service.close)
 
     app = Application(
-        guard,
+        around,
         title="quipu",
         description="An OpenAI-compatible server for Llama models.",
         version=quipu.__version__,
@@ -99,7 +103,6 @@ def create_app(
     add_error_handlers(app)
     app.add_middleware(LimitBody, limits=service.limits)
     app.add_middleware(CountRequests, metrics=service.metrics)
-    app.add_middleware(LogRequests, write=log, prompts=log_prompts)
     openai_rooms = (chat, completions, responses, embeddings, models, tokenize)
     for room in (*openai_rooms, ollama_generation, ollama_embed, ollama_models):
         app.include_router(room.routes(service))

@@ -7,7 +7,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quipu.errors import InvalidRequest, RequestTooLarge, ServerBusy, SlowRequest
+from quipu.errors import LimitExceeded, RequestTooLarge, ServerBusy, SlowRequest
 from quipu.serve.limits import Limits
 from quipu.serve.openai.errors import quipu_error_response
 
@@ -102,7 +102,7 @@ class JsonShape:
         self._depth = 0
 
     def add(self, piece: bytes) -> None:
-        """Count the next bytes. Raises RequestTooLarge or InvalidRequest as soon as there are too many."""
+        """Count the next bytes. Raises RequestTooLarge or LimitExceeded as soon as there are too many."""
         piece = self._rest + piece
         escapes = len(piece) - len(piece.rstrip(b"\\"))
         cut = len(piece) - escapes % 2  # half an escape waits for its other half
@@ -123,7 +123,7 @@ class JsonShape:
         for bracket in brackets:
             self._depth += 1 if bracket in _OPENING else -1
             if self._depth > self._limits.json_depth:
-                raise InvalidRequest(
+                raise LimitExceeded(
                     f"the body is nested more than {self._limits.json_depth} deep, the most this server reads; "
                     "send flatter JSON, or start it with a larger --max-json-depth"
                 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from quipu.errors import InvalidRequest
+from quipu.errors import InvalidRequest, LimitExceeded
 from quipu.types import MAX_ANSWERS, MAX_LOGPROBS, Prompt, Sampling, is_conversation
 
 
@@ -35,6 +35,8 @@ class Limits:
     logprobs: int = _limit(20, "--max-logprobs", "N", "alternatives reported for a token", MAX_LOGPROBS)
     stops: int = _limit(16, "--max-stops", "N", "stop strings")
     stop_length: int = _limit(1024, "--max-stop-length", "N", "characters of a stop string")
+    inputs: int = _limit(2048, "--max-inputs", "N", "inputs of one request for embeddings")
+    input_tokens: int = _limit(300_000, "--max-input-tokens", "N", "tokens of all these inputs together")
     requests: int = _limit(384, "--max-requests", "N", "requests in progress; one more is answered with 503")
     connections: int = _limit(512, "--max-connections", "N", "open connections; beyond, the longest idle one is closed")
     receive_seconds: float = _limit(30, "--receive-timeout", "SECONDS", "for headers to arrive, and then for the body")
@@ -56,7 +58,7 @@ class Limits:
             )
 
     def check(self, sampling: Sampling, prompts: Sequence[Prompt]) -> None:
-        """Raise InvalidRequest if what a request asks for is beyond a limit; it names the field, limit and flag."""
+        """Raise LimitExceeded if what a request asks for is beyond a limit; it names the field, limit and flag."""
         self._compare(len(prompts), "prompts", "prompt", "{} prompts were sent")
         for prompt in prompts:
             self.check_messages(prompt)
@@ -68,9 +70,17 @@ class Limits:
         self._compare(longest, "stop_length", "stop", "a stop string has {} characters")
 
     def check_messages(self, prompt: Prompt) -> None:
-        """Raise InvalidRequest if ``prompt`` is a conversation of too many messages."""
+        """Raise LimitExceeded if ``prompt`` is a conversation of too many messages."""
         if is_conversation(prompt):
             self._compare(len(prompt), "messages", "messages", "{} messages were sent")
+
+    def check_inputs(self, count: int) -> None:
+        """Raise LimitExceeded for a request for that many embeddings."""
+        self._compare(count, "inputs", "input", "input has {} parts")
+
+    def check_input_tokens(self, count: int) -> None:
+        """Raise LimitExceeded for a request for embeddings of that many tokens."""
+        self._compare(count, "input_tokens", "input", "the inputs have {} tokens together")
 
     def told(self, name: str) -> str:
         """How an error names the limit in the field ``name``."""
@@ -78,7 +88,7 @@ class Limits:
 
     def _compare(self, given: int, name: str, param: str, said: str) -> None:
         if given > getattr(self, name):
-            raise InvalidRequest(f"{said.format(given)}; this server takes {self.told(name)}", param=param)
+            raise LimitExceeded(f"{said.format(given)}; this server takes {self.told(name)}", param=param)
 
 
 def flag(name: str) -> str:

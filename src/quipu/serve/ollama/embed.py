@@ -29,7 +29,7 @@ def routes(service: Service) -> APIRouter:
         with await service.borrow(served_name(service, body.model), request) as model:
             loaded = time.perf_counter_ns()
             check_context(model, body.options)
-            found = await embedded(model, request, body.input, body.dimensions)
+            found = await embedded(model, request, body.input, body.dimensions, service.limits)
         if found is None:
             return Response(status_code=LEFT)  # nobody reads it; the metrics count it
         vectors, tokens = found

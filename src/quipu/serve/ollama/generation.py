@@ -170,9 +170,9 @@ class JSONLines(EventStream):
     keep_alive = b""
     done = b""
 
-    def frame(self, event: Mapping[str, Any]) -> bytes:
+    def frame(self, event: Mapping[str, Any], data: bytes) -> bytes:
         """One line."""
-        return encode(event) + b"\n"
+        return data + b"\n"
 
     def error_frame(self, error: QuipuError) -> bytes:
         """The last line of a stream that failed."""

@@ -156,14 +156,15 @@ class NamedEvents(EventStream):
         super().__init__(generation, answer, keep_alive_seconds)
         self._response = answer
 
-    def frame(self, event: Event) -> bytes:
+    def frame(self, event: Event, data: bytes) -> bytes:
         """The event under its name."""
         name: str = event["type"]
-        return f"event: {name}\n".encode() + super().frame(event)
+        return f"event: {name}\n".encode() + super().frame(event, data)
 
     def error_frame(self, error: QuipuError) -> bytes:
         """The response, failed."""
-        return self.frame(self._response.failed(error))
+        event = self._response.failed(error)
+        return self.frame(event, encode(event))
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
