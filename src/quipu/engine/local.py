@@ -136,8 +136,7 @@ class LocalModel:
         least = 0 if tokenizer is None else sum(map(tokenizer.least_tokens, texts))
         if tokenizer is not None and least <= self.context_length and not isinstance(prompt, str):
             # What a template may trim or drop is not held against a prompt, unless there is far too much of it.
-            contents = [message.get("content") for message in prompt if isinstance(message, Mapping)]
-            least = sum(tokenizer.least_tokens(each) for each in contents if isinstance(each, str)) // TRIMMED
+            least = sum(tokenizer.least_tokens(_content(message)) for message in prompt) // TRIMMED
         if least > self.context_length:
             error = ContextLengthExceeded.of(least, self.context_length, at_least=True, name=name)
             if is_conversation(prompt):
@@ -412,9 +411,14 @@ class _Answer:
 
 def _said(message: Any) -> str:
     """What a user says in ``message``, without the spaces that a template may trim; templates drop other texts."""
-    if not isinstance(message, Mapping) or message.get("role") != "user" or not isinstance(message.get("content"), str):
-        return ""
-    return str(message["content"]).strip()
+    role = message.get("role") if isinstance(message, Mapping) else getattr(message, "role", None)
+    return _content(message).strip() if role == "user" else ""
+
+
+def _content(message: Any) -> str:
+    """The text of ``message``, a Message or a mapping, if it has one that is plain."""
+    content = message.get("content") if isinstance(message, Mapping) else getattr(message, "content", None)
+    return content if isinstance(content, str) else ""
 
 
 def _named(score: Score, tokenizer: Tokenizer | None) -> TokenLogprob:
