@@ -58,7 +58,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 # Apart, because what they depend on is much and need not agree with what quipu is tested with.
-.venv-clients/.installed: $(VENV)/.created
+.venv-clients/.installed: $(VENV)/.created constraints-clients.txt
 	$(PYTHON) -m venv .venv-clients
-	.venv-clients/bin/pip install --quiet --disable-pip-version-check litellm==1.83.0 llm==0.36
+	.venv-clients/bin/pip install --quiet --disable-pip-version-check --constraint constraints-clients.txt \
+		'lm-eval[api]' litellm llm transformers
 	touch $@

@@ -183,7 +183,8 @@ def test_every_request_field_is_described():
 
 def test_every_field_and_option_of_ollama_is_described():
     said = set(codes(section(text("docs/http.md"), "Ollama's API")))
-    for schema in (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.Options):
+    requests = (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.EmbedRequest)
+    for schema in (*requests, ollama_schemas.Options):
         assert set(schema.model_fields) | set(schema.neutral) <= said
     assert API_VERSION in text("docs/http.md")
 
@@ -234,7 +235,6 @@ def test_numbers_are_those_of_the_code():
     assert f"at most {Limits().body_bytes >> 20} MiB" in document
     assert f"a string or at most {Limits().stops}" in document
     assert f"off; 0 to {MAX_LOGPROBS}" in document
-    assert f"at most {schemas.MAX_INPUTS}; required" in document
     defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
     assert f"{defaults['prompt_tokens']} tokens a step" in document
     assert f"{defaults['mixed_prompt_tokens']} when something does" in document
