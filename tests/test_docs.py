@@ -5,6 +5,7 @@ import ast
 import contextlib
 import dataclasses
 import inspect
+import json
 import re
 import runpy
 import shlex
@@ -16,11 +17,13 @@ import numpy as np
 import pytest
 
 import quipu
-from quipu import cli, errors
+from quipu import capabilities, cli, errors
+from quipu.capabilities.base import Answering
 from quipu.cli.interactive import COMMANDS
 from quipu.engine.engine import Engine
 from quipu.engine.fake import fake_model
 from quipu.engine.load import load
+from quipu.evidence import report
 from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
 from quipu.model.weights import KINDS
 from quipu.serve.app import create_app
@@ -376,3 +379,16 @@ def test_every_limit_is_described_with_its_default():
     for field in dataclasses.fields(Limits):
         row = rf"^\| `{field.metadata['flag']}` \| [^|]* \| {int(field.default)} \|"
         assert re.search(row, text("docs/http.md"), re.MULTILINE), field.name
+
+
+# ---- what the demonstration model can do
+
+
+def test_the_table_of_capabilities_is_that_of_its_measurement():
+    """Every figure and the picture come from the JSON, and that is of the probes that there are now."""
+    measured = json.loads(text("docs/capabilities.json"))
+    assert text("docs/capabilities.md") == report.markdown(measured, "capabilities.svg")
+    assert text("docs/capabilities.svg") == report.chart(measured)
+    probes = {each.uri: each.probe_set for each in capabilities.all_capabilities() if isinstance(each, Answering)}
+    assert {each["capability"]: each["probe_set"] for each in measured["capabilities"]} == probes
+    assert measured["streaming"] is not None
