@@ -50,7 +50,11 @@ def reply(asked: str) -> str:
 
 @pytest.fixture(scope="session")
 def chat_server() -> Iterator[Running]:
-    models = {"fake": fake_model(reply, context_length=4096), "other": fake_model(name="other", context_length=512)}
+    # Not at once: where all arrives in one piece, there is no rate to show.
+    models = {
+        "fake": fake_model(reply, context_length=4096, seconds=0.0002),
+        "other": fake_model(name="other", context_length=512),
+    }
     with serving(models) as running:
         yield running
 
