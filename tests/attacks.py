@@ -198,10 +198,10 @@ BODIES: dict[str, Callable[[str, int], bytes]] = {
     "zeros": lambda model, size: bytes(size),
     "a number": lambda model, size: b'{"n":' + b"9" * size + b"}",
     "long token ids": lambda model, size: _filled(
-        b'{"model":"%s","prompt":[' % model.encode(), lambda _: b"1" * (size // 249_000), 248_000, b"]}"
+        b'{"model":"%s","prompt":[' % model.encode(), lambda _: b"1" * (size // 149_000), 148_000, b"]}"
     ),
     "long fractions": lambda model, size: _filled(
-        b'{"model":"%s","prompt":[' % model.encode(), lambda _: b"1." + b"2" * (size // 249_000), 248_000, b"]}"
+        b'{"model":"%s","prompt":[' % model.encode(), lambda _: b"1." + b"2" * (size // 149_000), 148_000, b"]}"
     ),
 }
 """Bodies of about ``size`` bytes, by what is unusual with them."""
@@ -213,12 +213,12 @@ def _values(model: str, field: str, piece: Callable[[int], bytes], count: int, e
 
 
 VALUES: dict[str, tuple[str, Callable[[str], bytes]]] = {
-    "token ids": (TEXT, lambda model: _values(model, "prompt", lambda _: b"1", 249_000)),
-    "prompts": (TEXT, lambda model: _values(model, "prompt", lambda _: b'"a"', 249_000)),
+    "token ids": (TEXT, lambda model: _values(model, "prompt", lambda _: b"1", 149_000)),
+    "prompts": (TEXT, lambda model: _values(model, "prompt", lambda _: b'"a"', 149_000)),
     "lists of ids": (TEXT, lambda model: _values(model, "prompt", lambda _: b"[1]", 32_000)),
     "inputs": ("/v1/embeddings", lambda model: _values(model, "input", lambda _: b"[1]", 32_000)),
     "items": ("/v1/responses", lambda model: _values(model, "input", lambda _: b'{"role":"user"}', 16_000)),
-    "stops": (TEXT, lambda model: _values(model, "stop", lambda _: b'"a"', 249_000)),
+    "stops": (TEXT, lambda model: _values(model, "stop", lambda _: b'"a"', 149_000)),
     "biases": (TEXT, lambda model: _values(model, "logit_bias", lambda place: b'"%d":1' % place, 32_000, "{}")),
     "metadata": (TEXT, lambda model: _values(model, "metadata", lambda place: b'"%d":{}' % place, 16_000, "{}")),
     "nested": (TEXT, lambda model: _values(model, "stop", lambda _: b"[" * 60 + b"]" * 60, 500)),
@@ -229,7 +229,7 @@ VALUES: dict[str, tuple[str, Callable[[str], bytes]]] = {
         lambda model: _values(model, "messages", lambda _: b'{"role":"user"}', 16_000),
     ),
     "fields": ("/api/generate", lambda model: _filled(b"{", lambda place: b'"%d":1' % place, 32_000, b"}")),
-    "tokens": ("/detokenize", lambda model: _values(model, "tokens", lambda _: b"1", 249_000)),
+    "tokens": ("/detokenize", lambda model: _values(model, "tokens", lambda _: b"1", 149_000)),
 }
 """The route, and nearly as many values of a kind as are read by default, by what there are many of."""
 

@@ -88,3 +88,24 @@ def test_the_greeting_is_about_an_address_that_can_be_reached() -> None:
         port = listener.getsockname()[1]
         assert address(listener) == f"http://127.0.0.1:{port}"
     assert "http://127.0.0.1:8000/v1/chat/completions" in greeting("http://127.0.0.1:8000", "m")
+
+
+@pytest.mark.parametrize(("limit", "starts"), [("-Sn 300", True), ("-n 1200", False)])
+def test_open_files_are_enough_for_all_connections(limit: str, starts: bool) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(quipu.__file__).parents[1])}
+    program = """
+    import resource
+    from quipu.errors import CannotListen
+    from quipu.serve.server import OTHER_FILES, open_files
+    try:
+        open_files(1024 + OTHER_FILES)
+    except CannotListen as error:
+        print(error)
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    """
+    command = f"ulimit {limit}; exec {shlex.quote(sys.executable)} -c {shlex.quote(textwrap.dedent(program))}"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=True).stdout
+    if starts:
+        assert said == "1280\n"
+    else:
+        assert "may have 1200 open files, too few for --max-connections 1024; raise the limit (ulimit -Hn 1280)" in said

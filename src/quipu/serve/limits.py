@@ -25,7 +25,7 @@ class Limits:
     body_bytes: int = _limit(8 * 2**20, "--max-body", "BYTES", "bytes of a request's body")
     bodies_bytes: int = _limit(64 * 2**20, "--max-bodies", "BYTES", "bytes of all large bodies of requests in progress")
     json_depth: int = _limit(64, "--max-json-depth", "N", "lists and objects inside each other in a body")
-    json_values: int = _limit(250_000, "--max-json-values", "N", "values in a body; a token id is one")
+    json_values: int = _limit(150_000, "--max-json-values", "N", "values in a body; a token id is one")
     json_nodes: int = _limit(32_768, "--max-json-nodes", "N", "lists, objects and their names in a body")
     header_bytes: int = _limit(32 * 2**10, "--max-header-bytes", "BYTES", "bytes of a request's address and headers")
     headers: int = _limit(100, "--max-headers", "N", "headers of a request")
@@ -38,7 +38,9 @@ class Limits:
     inputs: int = _limit(2048, "--max-inputs", "N", "inputs of one request for embeddings")
     input_tokens: int = _limit(300_000, "--max-input-tokens", "N", "tokens of all these inputs together")
     requests: int = _limit(384, "--max-requests", "N", "requests in progress; one more is answered with 503")
-    connections: int = _limit(512, "--max-connections", "N", "open connections; beyond, the longest idle one is closed")
+    connections: int = _limit(
+        1024, "--max-connections", "N", "open connections; beyond, the longest idle one is closed"
+    )
     receive_seconds: float = _limit(30, "--receive-timeout", "SECONDS", "for headers to arrive, and then for the body")
     send_seconds: float = _limit(30, "--send-timeout", "SECONDS", "that a client may take to read nothing")
     request_seconds: float = _limit(1800, "--request-timeout", "SECONDS", "for an answer, waiting included")

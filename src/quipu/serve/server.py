@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import shlex
 import socket
 import threading
@@ -28,6 +29,8 @@ ACCEPTED_AT_ONCE = 16
 """Connections that are accepted each time that the event loop goes round, so that those in a flood wait, not others."""
 BACKLOG = 2048
 """Connections that the kernel keeps for us until they are accepted."""
+OTHER_FILES = 256
+"""Open files beside connections: models, libraries, pipes."""
 TICKS = 2
 """uvicorn's ticks, tenths of a second, between two looks at slow connections."""
 
@@ -45,6 +48,7 @@ def run(
     Open streams get ``grace_seconds`` to complete, and then an error event.
     """
     service: Service = app.state.service
+    open_files(service.limits.connections + OTHER_FILES)
     interpreter.prepare()
     try:
         Server(app, service, announce or _print, grace_seconds).run([listener])
@@ -68,6 +72,19 @@ def background(app: FastAPI) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def open_files(count: int) -> None:
+    """Let this process have ``count`` open files, which shells often do not. Raises CannotListen if it must not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise CannotListen(
+            f"this process may have {hard} open files, too few for --max-connections {count - OTHER_FILES}; raise the "
+            f"limit (ulimit -Hn {count}), or lower --max-connections",
+            param="connections",
+        )
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def bind(host: str, port: int) -> socket.socket:
