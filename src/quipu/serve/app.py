@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 import quipu
-from quipu.serve import pages
+from quipu.serve import capabilities, pages
 from quipu.serve.access import checked_key, checked_origin
 from quipu.serve.body_limit import LimitBody
 from quipu.serve.guard import Guard
@@ -99,7 +99,17 @@ def create_app(
     app.add_middleware(LimitBody, limits=service.limits)
     app.add_middleware(CountRequests, metrics=service.metrics)
     app.add_middleware(LogRequests, write=log, prompts=log_prompts)
-    for room in (chat, completions, responses, embeddings, models, tokenize, ollama_generation, ollama_models):
+    for room in (
+        chat,
+        completions,
+        responses,
+        embeddings,
+        models,
+        tokenize,
+        ollama_generation,
+        ollama_models,
+        capabilities,
+    ):
         app.include_router(room.routes(service))
     app.include_router(pages.routes())
     _add_operations(app, service)

@@ -33,6 +33,7 @@ class Limits:
     stops: int = _limit(16, "--max-stops", "N", "stop strings")
     stop_length: int = _limit(1024, "--max-stop-length", "N", "characters of a stop string")
     requests: int = _limit(384, "--max-requests", "N", "requests in progress; one more is answered with 503")
+    calls: int = _limit(32, "--max-calls", "N", "calls of capabilities in progress; one more is answered with 503")
     connections: int = _limit(512, "--max-connections", "N", "open connections; beyond, the longest idle one is closed")
     receive_seconds: float = _limit(30, "--receive-timeout", "SECONDS", "for headers to arrive, and then for the body")
     send_seconds: float = _limit(30, "--send-timeout", "SECONDS", "that a client may take to read nothing")
