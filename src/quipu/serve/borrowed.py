@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -39,6 +40,7 @@ class Borrowed:
         self._open: set[Answer] = set()
         self._places = TOGETHER
         self._numbers = itertools.count()
+        self._beginning = threading.Lock()
         self._begun = False
         self._ended = False
 
@@ -71,7 +73,6 @@ class Borrowed:
             self._give_place()
             raise
         with self._changed:
-            self._begun = True
             self._open.add(answer)
         if self._ended:  # meanwhile
             answer.close()
@@ -110,13 +111,15 @@ class Borrowed:
             raise HungUp("the request ended before the work did")
 
     def _submitted(self, prompt: Prompt, sampling: Sampling | None, options: dict[str, Any]) -> Stream:
+        with self._beginning:  # one at a time, until one was taken: then the others may wait
+            if not self._begun:
+                stream = self._model.stream(prompt, sampling, **options)
+                self._begun = True
+                return stream
         pause = PAUSE_SECONDS
         while True:
-            try:
+            with contextlib.suppress(Overloaded):
                 return self._model.stream(prompt, sampling, **options)
-            except Overloaded:
-                if not self._begun:
-                    raise
             with self._changed:
                 self._changed.wait(pause)
             self.check()

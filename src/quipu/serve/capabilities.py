@@ -23,6 +23,9 @@ from quipu.serve.openai.generation import unless_disconnected
 from quipu.serve.openai.sse import LiveStream, encode
 from quipu.serve.service import Service
 
+FIRST_SECONDS = 0.5
+"""What fails so soon fails with its own status, also where a stream was asked for."""
+
 
 def routes(service: Service) -> APIRouter:
     """The routes, for the models of ``service``. Raises InvalidConfiguration for a capability that cannot be used."""
@@ -57,8 +60,8 @@ def _add(router: APIRouter, service: Service, capability: Capability, running: s
         begun = await _begin(service, capability, body, request, running)
         answer = CapabilityAnswer(capability, request.scope["state"]["model"])
         try:
-            if body.stream:  # what fails at once fails with its status
-                await unless_disconnected(request.receive, begun.begun(service.keep_alive_seconds))
+            if body.stream:
+                await unless_disconnected(request.receive, begun.begun(FIRST_SECONDS))
                 return CapabilityStream(begun, answer, service.keep_alive_seconds)
             result = await unless_disconnected(request.receive, begun.result())
         except BaseException:
