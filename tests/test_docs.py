@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import quipu
-from quipu import cli, errors
+from quipu import capabilities, cli, errors
 from quipu.cli.interactive import COMMANDS
 from quipu.engine.engine import Engine
 from quipu.engine.fake import fake_model
@@ -123,14 +123,19 @@ def command_lines(name):
     """Lines of fenced blocks that run quipu, without what the shell does with them."""
     for block in blocks(name, ""):
         for line in block.splitlines():
-            if line.startswith("quipu ") and "VERB" not in line:
+            called = re.match(r"quipu run (\w+)", line)
+            if called and called[1] not in capabilities.names():
+                continue
+            if line.startswith("quipu ") and not re.search("VERB|CAPABILITY", line):
                 yield re.sub(r"\s+[<>|#] .*", "", line)
 
 
 @pytest.mark.parametrize("line", [*command_lines("README.md"), *command_lines("docs/cli.md")])
 def test_command_lines_parse(line, capsys):
     with contextlib.suppress(SystemExit) if line == "quipu --version" else contextlib.nullcontext():
-        assert isinstance(cli._parser().parse_args(shlex.split(line)[1:]), argparse.Namespace), capsys.readouterr().err
+        words = shlex.split(line)[1:]
+        parsed = cli.parse(words, {}) if words[0] == "run" else cli._parser().parse_args(words)
+        assert isinstance(parsed, argparse.Namespace), capsys.readouterr().err
 
 
 def options(verb):
@@ -140,7 +145,9 @@ def options(verb):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["serve", "chat", "measure", "models", "inspect", "pull", "config"])
+@pytest.mark.parametrize(
+    "verb", ["serve", "chat", "run", "capabilities", "measure", "models", "inspect", "pull", "config"]
+)
 def test_every_option_is_described_and_every_described_one_exists(verb):
     document = text("docs/cli.md")
     own = section(document, f"quipu {verb}")
@@ -267,6 +274,9 @@ def test_every_argument_option_and_fact_is_described():
     assert {f"quipu.{name}" for name in quipu.__all__ if name != "load"} <= said
 
 
+ARGUMENTS = {"documents": [str(ROOT / "docs" / "security.md")]}
+
+
 def answering(name, **changes):
     model = fake_model(name=name, **changes)
     model._reference = lambda ids: np.zeros((len(ids), model.facts.vocabulary), np.float32)
@@ -327,10 +337,10 @@ def test_python_blocks_run(name, server, loads, capsys):
     assert loads
 
 
-@pytest.mark.parametrize("name", ["openai_chat", "python_api", "logprobs"])
+@pytest.mark.parametrize("name", ["openai_chat", "python_api", "logprobs", "documents"])
 def test_examples_run(name, server, loads, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
-    monkeypatch.setattr("sys.argv", [f"{name}.py"])
+    monkeypatch.setattr("sys.argv", [f"{name}.py", *ARGUMENTS.get(name, ())])
     left = runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
     if "client" in left:
         left["client"].close()
@@ -339,12 +349,15 @@ def test_examples_run(name, server, loads, monkeypatch, capsys):
         "openai_chat": "You said: And of Italy?",
         "python_api": "You said: Name a colour of the rainbow.\n  [stop, ",
         "logprobs": "The capital of France is cheese.",
+        "documents": "# Security",
     }
     assert expected[name] in printed
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"openai_chat", "python_api", "logprobs"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {
+        "openai_chat", "python_api", "logprobs", "documents",
+    }  # fmt: skip
 
 
 # ---- security

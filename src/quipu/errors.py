@@ -48,6 +48,13 @@ class CapabilityNotFound(InvalidRequest):
     code = "capability_not_found"
 
 
+class UnreadableDocument(InvalidRequest):
+    """A file has no text that could be read: missing, damaged, encrypted, too large, or of a kind that is not read."""
+
+    status = 422
+    code = "unreadable_document"
+
+
 class Unparsed(QuipuError):
     """A model's answer is not of the form that was asked for; ``text`` is the answer. Another try may succeed."""
 

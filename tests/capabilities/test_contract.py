@@ -19,7 +19,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "probe_sets"
 RESERVED = {"model", "stream", "sampling"}
 """Names of the request around the input."""
 
-ALL = capabilities.all_capabilities()
+EXAMPLE = Path(__file__).parents[2] / "examples" / "capabilities" / "initials.py"
+ALL = [*capabilities.all_capabilities(), capabilities._load(EXAMPLE.stem, EXAMPLE)]
 ANSWERING = [each for each in ALL if isinstance(each, Answering)]
 
 every = pytest.mark.parametrize("capability", ALL, ids=lambda each: each.id)

@@ -86,11 +86,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def terminal(environment: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
-    """Start ``quipu chat`` with a fake model at a terminal."""
+    """Start ``quipu chat``, or another verb, with a fake model at a terminal."""
     opened = []
 
-    def start(*arguments: str, **variables: str) -> Terminal:
-        opened.append(Terminal([sys.executable, str(FAKE), "chat", *arguments], environment | variables))
+    def start(*arguments: str, verb: str = "chat", **variables: str) -> Terminal:
+        opened.append(Terminal([sys.executable, str(FAKE), verb, *arguments], environment | variables))
         return opened[-1]
 
     yield start

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import quipu
 from quipu.cli import main, serve
@@ -10,11 +11,23 @@ from quipu.engine.local import LocalModel
 
 
 def _answer(asked: str) -> str:
+    _write_down(asked)
     if asked.startswith("long"):
         return "word " * 2000
     if asked.startswith("escape"):
         return "\x1b[2Jgone\x07"
     return f"You said: {asked}"
+
+
+_ASKED: set[str] = set()
+
+
+def _write_down(asked: str) -> None:
+    """Into the file FAKE_ASKED, each question once, though it is looked at for every token."""
+    if "FAKE_ASKED" in os.environ and asked not in _ASKED:
+        _ASKED.add(asked)
+        with Path(os.environ["FAKE_ASKED"]).open("a") as opened:
+            opened.write(asked + "\n")
 
 
 def _load(model: str, *, name: str | None = None, progress: object = None, **options: object) -> LocalModel:

@@ -15,7 +15,7 @@ from quipu.cli.options import DTYPES, SAMPLING
 from quipu.engine import load
 from quipu.types import Sampling
 
-VERBS = ["serve", "chat", "models", "inspect", "pull"]
+VERBS = ["serve", "chat", "run", "capabilities", "models", "inspect", "pull"]
 SLOW = {"torch", "numpy", "fastapi", "pydantic", "rich", "huggingface_hub", "jinja2", "tokenizers", "gguf", "uvicorn"}
 
 
@@ -47,7 +47,8 @@ def test_help_shows_examples_that_parse(verb, capsys, monkeypatch):
         assert line in shown
         words = shlex.split(line.partition(" < ")[0])
         assert words[:2] == ["quipu", verb]
-        assert isinstance(cli._parser().parse_args(words[1:]), argparse.Namespace)
+        if "CAPABILITY" not in words:
+            assert isinstance(cli.parse(words[1:], {}), argparse.Namespace)
 
 
 def test_version(capsys):
@@ -76,6 +77,8 @@ def test_module_is_the_command(command):
         (["serve", "--port", "65536"], "'65536' is not a port from 0 to 65535"),
         (["serve", "--name", "x", "one", "two"], "--name goes with one MODEL"),
         (["inspect"], "the following arguments are required: MODEL"),
+        (["run"], "the following arguments are required: CAPABILITY"),
+        (["run", "--model", "x", "chat"], "the capability comes first"),
         (["pull"], "the following arguments are required: REPOSITORY"),
     ],
 )

@@ -43,7 +43,7 @@ class Typed(BaseModel):
     def of_strings(cls, values: Mapping[str, Any]) -> Self:
         """As ``of``, for text, as on a command line or in a table: "80" is a number where one is due."""
         try:
-            return cls.model_validate_strings(dict(values), strict=False)
+            return cls.model_validate(dict(values), strict=False)
         except ValidationError as error:
             raise _refused(error, cls) from None
 
@@ -269,8 +269,9 @@ def required_text(text: str, what: str) -> str:
 
 
 def _refused(error: ValidationError, cls: type[Typed]) -> InvalidRequest:
-    """The first fault, as a sentence."""
-    fault = error.errors(include_url=False)[0]
+    """The first fault, as a sentence; an unknown name before a missing one, which it may have been meant for."""
+    faults = error.errors(include_url=False)
+    fault = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).removeprefix(".")
     if fault["type"] == "extra_forbidden":
         known = list(cls.model_fields)

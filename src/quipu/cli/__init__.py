@@ -9,34 +9,38 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from quipu import __version__
-from quipu.cli import chat, config, inspect, measure, models, pull, serve, settings
-from quipu.errors import QuipuError
+from quipu.cli import capabilities, chat, config, inspect, measure, models, pull, run, serve, settings
+from quipu.cli.terminal import printable
+from quipu.errors import QuipuError, Unparsed
 
-VERBS = (serve, chat, measure, models, inspect, pull, config)
+VERBS = (serve, chat, run, capabilities, measure, models, inspect, pull, config)
+UNPARSED = 4
+"""An answer of the model that could not be read, as against an error (1): another try, or model, may succeed."""
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended: 128 + SIGINT."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 1 after a QuipuError, 2 for wrong usage, 130 when interrupted.
+    """Run one verb and return the exit code.
+
+    0, 1 after a QuipuError, 2 for wrong usage, 4 when a model's answer could not be read, 130 when interrupted.
 
     ``arguments`` are those after the program's name; None takes them from the command line.
     """
     _never_fail_to_print()
     try:
-        parser = _parser()
-        words = sys.argv[1:] if arguments is None else list(arguments)
-        verbs = configurable(parser)
-        if words and words[0] in verbs:
-            settings.apply(words[0], verbs, words[1:], os.environ)
-        chosen = parser.parse_args(words)
+        chosen = parse(sys.argv[1:] if arguments is None else list(arguments), os.environ)
         chosen.run(chosen)
         sys.stdout.flush()
     except SystemExit as leaving:  # argparse has printed the help, the version, or what is wrong
         return leaving.code if isinstance(leaving.code, int) else 1
+    except Unparsed as error:
+        answer = printable(error.text) if sys.stderr.isatty() else error.text
+        print(f"quipu: {error}; the model said:\n{answer}", file=sys.stderr)
+        return UNPARSED
     except QuipuError as error:
         print(f"quipu: {error}", file=sys.stderr)
         return 1
@@ -47,6 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # when it ends; into nothing, so that it does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def parse(words: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
+    """What ``words``, the environment and a configuration file say. Raises SystemExit, InvalidConfiguration."""
+    parser = _parser()
+    verbs = configurable(parser)
+    if words and words[0] in verbs:
+        settings.apply(words[0], verbs, words[1:], environment)
+    if words[:1] != ["run"]:
+        return parser.parse_args(words)
+    # After the settings: what a capability is given comes from no configuration.
+    run.add_fields(verbs["run"], words[1:])
+    return verbs["run"].parse_intermixed_args(words[1:])  # FILE may stand after options
 
 
 def configurable(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:

@@ -64,19 +64,23 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; ``usage`` as the OpenAI API has it."""
-        usage = self.usage or Usage(completion_tokens=self.tokens)
         return {
             "text": self.text,
             "finish_reason": self.finish_reason,
-            "usage": {
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-                "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-            },
+            "usage": usage_dict(self.usage or Usage(completion_tokens=self.tokens)),
             "timings": {
                 "first_token_seconds": self.first,
                 "seconds": self.last,
                 "tokens_per_second": self.tokens_per_second,
             },
         }
+
+
+def usage_dict(usage: Usage) -> dict[str, Any]:
+    """``usage`` for JSON, as the OpenAI API has it."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }

@@ -43,9 +43,13 @@ def language_of(text: str) -> Language | None:
         return "th"
     if sum(letter in DEVANAGARI for letter in letters) * 2 > len(letters):
         return "hi"
-    if len(text.split()) < FEWEST_WORDS:
+    # What is left of the two scripts is quoted, and would outweigh the rest: it has more bytes.
+    rest = "".join(
+        letter for letter in text[:LONGEST_LOOK] if ord(letter) not in THAI and ord(letter) not in DEVANAGARI
+    )
+    if len(rest.split()) < FEWEST_WORDS:
         return None
-    code, _ = _identifier().classify(text[:LONGEST_LOOK])
+    code, _ = _identifier().classify(rest)
     return cast("Language", code)
 
 
