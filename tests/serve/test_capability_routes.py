@@ -229,6 +229,7 @@ def test_others_are_answered_while_a_long_call_runs(slow: Running) -> None:
 def test_a_full_queue_delays_a_call_that_has_begun() -> None:
     with serving({"fake": fake_model(reply, concurrency=2, queue=3)}) as server:
         answer = server.http.post(SEVERAL, json={"text": "hello", "times": 30}).json()
+        assert "output" in answer, answer
         assert len(answer["output"]["lengths"]) == 30
         assert server.stats().finished == 30
 

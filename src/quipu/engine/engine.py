@@ -137,7 +137,7 @@ class Engine:
         with self._inbox:
             if self._closing:
                 raise EngineStopped("the engine is closed")
-            self._scheduler.check_room(len(self._submitted) + len(sequences))
+            self._scheduler.check_room(len(sequences), len(self._submitted))
             self._submitted.extend(sequences)
             self._inbox.notify()
         return Handle(self, sequences)

@@ -36,11 +36,11 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.preempted = 0
 
-    def check_room(self, count: int) -> None:
+    def check_room(self, count: int, submitted: int = 0) -> None:
         """Raise Overloaded if ``count`` more sequences would make the queue longer than allowed, or InvalidRequest
         if they would even if nothing else ran.
 
-        What can start at once does not count against the queue.
+        What can start at once does not count against the queue. ``submitted`` are on their way to it.
         """
         if count > self.queue + self.concurrency:
             raise InvalidRequest(
@@ -48,7 +48,7 @@ class Scheduler:
                 f"{self.queue} wait, so it could never start: ask for fewer, or start with a larger --queue",
                 param="n",
             )
-        running, waiting = len(self.running), len(self.waiting)
+        running, waiting = len(self.running), len(self.waiting) + submitted
         if waiting + count > self.queue + max(0, self.concurrency - running):
             raise Overloaded(
                 f"{running} answers are being generated and {waiting} wait; the queue holds {self.queue}. "
