@@ -18,12 +18,14 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in _OPENING + _CLO
 class LimitBody:
     """ASGI middleware: refuses a body beyond ``limits``; before reading it, where its length is announced.
 
+    On the path ``raw`` a body is a file: brackets in it are no JSON.
     Starlette's own answers with plain text, which clients of the OpenAI API cannot read.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, raw: str = "") -> None:
         self._app = app
         self._limits = limits
+        self._raw = raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -54,7 +56,8 @@ class LimitBody:
             received += len(piece)
             if received > self._limits.body_bytes:
                 raise self._too_large()
-            shape.add(piece)
+            if scope["path"] != self._raw:
+                shape.add(piece)
             complete = not message.get("more_body", False)
             return message
 
