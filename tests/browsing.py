@@ -1,4 +1,4 @@
-"""A visit to the chat page in Debian's Chromium, in the words of what a person does there."""
+"""A visit to a page in Debian's Chromium, in the words of what a person does there."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ expect.set_options(timeout=10_000)
 
 
 class Visit:
-    """A browser without memory of earlier visits, at the page, once the page is ready."""
+    """A browser without memory of earlier visits, at the page of ``path``, once it is ready."""
 
-    def __init__(self, browser: Browser, url: str, size: str, **options: Any) -> None:
+    def __init__(self, browser: Browser, url: str, size: str, path: str = "/chat", **options: Any) -> None:
         width, height = SIZES[size]
         self.url, self.size = url, size
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
@@ -31,7 +31,7 @@ class Visit:
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", self._heard)
-        self.open("/chat")
+        self.open(path)
 
     def _heard(self, message: ConsoleMessage) -> None:
         # The browser itself reports each answer of 400 and above; the page cannot help it.

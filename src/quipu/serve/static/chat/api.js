@@ -5,9 +5,10 @@ import { events } from "./events.js";
 const KEY = "quipu.key";
 
 export class ApiError extends Error {
-  constructor(message, { status = 0, code = null, remedy = "" } = {}) {
+  /** `param` is the field at fault, `text` the answer of a model that could not be read. */
+  constructor(message, { status = 0, code = null, param = null, text = null, remedy = "" } = {}) {
     super(message);
-    Object.assign(this, { status, code, remedy });
+    Object.assign(this, { status, code, param, text, remedy });
   }
 }
 
@@ -23,7 +24,12 @@ export async function models() {
 
 /** Ask for an answer; gives the parsed events of the stream. */
 export async function* chat(body, signal) {
-  const response = await call("v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
+  yield* streamed("v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
+}
+
+/** The parsed events of the stream that answers `body`. */
+export async function* streamed(path, body, signal) {
+  const response = await call(path, body, signal);
   try {
     for await (const event of events(response.body)) {
       if (event.error) throw fromServer(response.status, event.error, null);
@@ -54,14 +60,16 @@ async function tokenize(body, signal) {
   return (await (await call("tokenize", body, signal)).json()).tokens;
 }
 
-async function call(path, body, signal) {
+/** The response, if it is no refusal. A `body` that is a Blob is sent as it is, any other as JSON. */
+export async function call(path, body, signal) {
+  const raw = body instanceof Blob;
   const headers = {};
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
-  if (body) headers["Content-Type"] = "application/json";
+  if (body) headers["Content-Type"] = raw ? body.type || "application/octet-stream" : "application/json";
   let response;
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: raw ? body : body && JSON.stringify(body), signal });
   } catch (error) {
     throw error.name === "AbortError" ? error : unreachable();
   }
@@ -79,9 +87,9 @@ async function refused(response) {
   return fromServer(response.status, error, response.headers.get("retry-after"));
 }
 
-function fromServer(status, { message, code = null }, retryAfter) {
+function fromServer(status, { message, code = null, param = null, text = null }, retryAfter) {
   const said = typeof message === "string" ? sentence(message) : `The server answered with status ${status}.`;
-  return new ApiError(said, { status, code, remedy: remedy(status, code, retryAfter) });
+  return new ApiError(said, { status, code, param, text, remedy: remedy(status, code, retryAfter) });
 }
 
 function remedy(status, code, retryAfter) {
