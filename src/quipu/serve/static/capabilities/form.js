@@ -3,6 +3,7 @@
 import { element } from "../chat/element.js";
 import { read } from "./api.js";
 import { FieldError, group } from "./fields.js";
+import { sentence } from "./schema.js";
 
 const SAMPLING = {
   type: "object",
@@ -100,9 +101,4 @@ export class Form {
 function complain(control, message) {
   for (let place = control.closest("details"); place; place = place.parentElement.closest("details")) place.open = true;
   control.complain(message);
-}
-
-function sentence(text) {
-  const capital = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
 }

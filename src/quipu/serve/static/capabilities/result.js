@@ -3,7 +3,7 @@
 import { copyButton } from "../chat/copy.js";
 import { element } from "../chat/element.js";
 import { download } from "../chat/transfer.js";
-import { labelOf, resolved } from "./schema.js";
+import { labelOf, resolved, sentence } from "./schema.js";
 
 /** What one run shows. Everything that a model said is put in as text. */
 export class ResultView {
@@ -36,17 +36,17 @@ export class ResultView {
 
   result(result, seconds) {
     this._end();
-    this._live.hidden = true;
+    this._live.remove();
     const { output, text, notes, finish_reason: reason } = result;
     const told = [...notes.map(sentence), ...(reason === "length" ? ["An answer was cut off at its longest length."] : [])];
-    this._body.replaceChildren(
+    this._body.replaceChildren(element("div", {},
       element("div", { class: "result-head" }, element("h2", {}, "Result"),
         copyButton("Copy the result", () => plain(output)),
         element("button", { type: "button", class: "button small", icon: "download", onclick: () => this._download(result) }, "JSON")),
       fieldsOf(output, this._capability.output, this._capability.output),
       told.length > 0 && element("ul", { class: "notes", "aria-label": "Notes" }, ...told.map((note) => element("li", {}, note))),
       element("p", { class: "note counts" }, counts(result, seconds)),
-      text && text !== Object.values(output)[0] && element("details", { class: "more" }, element("summary", {}, "What the model wrote"), element("pre", { class: "live", tabindex: "0" }, text)));
+      text && text !== Object.values(output)[0] && element("details", { class: "more" }, element("summary", {}, "What the model wrote"), element("pre", { class: "live", tabindex: "0" }, text))));
   }
 
   stopped() {
@@ -57,7 +57,7 @@ export class ResultView {
   /** `error` is an ApiError; `again` runs it again. */
   failed({ message, remedy, text }, again) {
     this._end();
-    if (text !== null) this._live.hidden = true;
+    if (text !== null) this._live.remove();
     this._body.replaceChildren(element("div", { class: "error", role: "alert" },
       element("p", { class: "error-message" }, message), remedy && element("p", {}, remedy),
       text !== null && element("div", {}, element("p", { class: "help" }, "What the model wrote:"), element("pre", { class: "live", tabindex: "0" }, text || "(nothing)")),
@@ -126,9 +126,4 @@ function tableOf(rows, kind, root) {
     element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col", title: kind.properties?.[name]?.description }, labelOf(name))))),
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...names.map((name) =>
       element("td", {}, shown(row[name], resolved(kind.properties?.[name] ?? {}, root), root))))))));
-}
-
-function sentence(text) {
-  const capital = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
 }

@@ -16,6 +16,14 @@ export function resolved(schema, root) {
 
 /** What a field is called on the page: "first_token_p50" is "First token p50". */
 export function labelOf(name) {
-  const words = name.replaceAll("_", " ").trim();
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return capital(name.replaceAll("_", " ").trim());
+}
+
+export function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** `text` with a capital and a full stop. */
+export function sentence(text) {
+  return /[.!?]$/.test(text) ? capital(text) : `${capital(text)}.`;
 }
