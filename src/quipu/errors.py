@@ -161,6 +161,13 @@ class HungUp(QuipuError):
     code = "hung_up"
 
 
+class SandboxUnavailable(QuipuError):
+    """Code of a model was to be run, and this machine cannot lock it in. It was not run."""
+
+    status = 501
+    code = "sandbox_unavailable"
+
+
 class EngineStopped(QuipuError):
     """The engine was closed, or failed, while the request was waiting or running."""
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pdf_files
 import pytest
+from running_server import serving
 
 from quipu import capabilities, cli
 from quipu.cli import fields, main, run
+from quipu.engine.fake import fake_model
 from quipu.errors import InvalidConfiguration
 
 SAMPLE = Path(__file__).parent / "sample_capability.py"
@@ -202,7 +205,7 @@ def test_answers_at_once_without_torch(words, environment):
 def test_capabilities_are_listed(capsys):
     assert main(["capabilities"]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.split()[0] == "sample"]
-    assert "Say again  Says again what it is given" in line
+    assert re.search(r"Say again +Says again what it is given", line)
     assert main(["capabilities", "--json"]) == 0
     [told] = [each for each in json.loads(capsys.readouterr().out) if each["id"] == "sample"]
     assert (told["uri"], told["text_field"]) == ("capability://sample@1", "text")
@@ -257,3 +260,10 @@ def test_a_type_that_is_no_option_is_refused(folder):
     capabilities._files.cache_clear()
     with pytest.raises(InvalidConfiguration, match="the field steps of the capability odd is dict"):
         fields.fields(capabilities.find("odd"))
+
+
+def test_a_model_elsewhere(capsys):
+    with serving({"there": fake_model(name="there")}) as server:
+        assert main(["run", "sample", "--text", "hello", "--base-url", f"{server.url}/v1", "--json"]) == 0
+        assert server.stats().finished > 0
+    assert json.loads(capsys.readouterr().out)["model"] == "there"

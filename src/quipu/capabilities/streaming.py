@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from quipu.capabilities import base
@@ -144,14 +143,14 @@ def _cancel(model: Generator, prompt: Sequence[Message], options: Mapping[str, A
 
 def _output(given: Input, answers: Sequence[Answer], cancelled: Sequence[float | None], seconds: float) -> Output:
     first = [answer.times[0] for answer in answers if answer.times] or [seconds]
-    gaps = np.concatenate([np.diff(answer.times) for answer in answers])
+    gaps = [after - before for answer in answers for before, after in pairwise(answer.times)]
     known = [each for each in cancelled if each is not None]
     complete = [answer.endings == 1 and answer.usage is not None and bool(answer.times) for answer in answers]
     return Output(
         first_token_p50=_milliseconds(first, 50),
         first_token_p99=_milliseconds(first, 99),
-        inter_token_p50=_milliseconds(gaps, 50) if len(gaps) else None,
-        inter_token_p99=_milliseconds(gaps, 99) if len(gaps) else None,
+        inter_token_p50=_milliseconds(gaps, 50) if gaps else None,
+        inter_token_p99=_milliseconds(gaps, 99) if gaps else None,
         tokens_per_second=round(_usage(answers).completion_tokens / seconds, 1),
         complete=sum(complete) / len(answers),
         ordered=sum(not answer.late for answer in answers) / len(answers),
@@ -165,5 +164,7 @@ def _usage(answers: Sequence[Answer]) -> Usage:
     return sum((answer.usage for answer in answers if answer.usage is not None), Usage())
 
 
-def _milliseconds(seconds: Sequence[float] | NDArray[np.float64], percentile: float) -> float:
-    return round(1000 * float(np.percentile(np.asarray(seconds), percentile)), 2)
+def _milliseconds(seconds: Sequence[float], percentile: float) -> float:
+    import numpy as np  # here, because a list of capabilities does without
+
+    return round(1000 * float(np.percentile(seconds, percentile)), 2)

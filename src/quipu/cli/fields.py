@@ -90,6 +90,7 @@ def _kind(annotation: Any) -> tuple[Kind | None, dict[str, Any]]:
 def add_options(parser: argparse.ArgumentParser, capability: Capability) -> None:
     """An option for each field; what was given is found by ``given``."""
     group = parser.add_argument_group(f"input of {capability.id}")
+    parser._action_groups.insert(1, parser._action_groups.pop())  # what one looks for is shown first
     for field in fields(capability):
         option = option_name(field, parser._option_string_actions)
         common: dict[str, Any] = {"dest": _destination(field), "default": None, "help": _help(field, capability)}

@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page, too")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="write a chart as SVG, too")
-    remote = parser.add_argument_group("a model that runs elsewhere")
-    remote.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible API, as in http://127.0.0.1:8000/v1")
-    remote.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds its key")
+    options.add_remote(parser)
     options.add_sampling(parser)
     options.add_loading(parser)
     parser.set_defaults(usage_error=parser.error)
@@ -75,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = options.sampling(arguments)
     answering, streaming = _chosen(arguments.capability)
     with ExitStack() as opened:
-        model: LocalModel | RemoteModel = _remote(arguments) if arguments.base_url else _local(arguments)
+        model: LocalModel | RemoteModel = options.remote(arguments, arguments.model) or _local(arguments)
         opened.callback(model.close)
         file_hash = "" if arguments.base_url else _file_hash(model)
         of = about(model, file_hash, sampling)
@@ -119,24 +117,9 @@ def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Capability]]
 def _local(arguments: argparse.Namespace) -> LocalModel:
     import quipu
 
-    if arguments.key_variable is not None:
-        arguments.usage_error("--key-variable goes with --base-url")
     name = arguments.model or options.DEFAULT_MODEL
     with progress(name) as show:
         return quipu.load(name, concurrency=arguments.together, progress=show, **options.loading(arguments))
-
-
-def _remote(arguments: argparse.Namespace) -> RemoteModel:
-    from quipu.engine.remote import RemoteModel
-
-    given = options.loading(arguments).keys() - {"context", "dtype", "device"}
-    for name in sorted(given):
-        arguments.usage_error(f"--{name.replace('_', '-')} is about loading a model here; --base-url names another's")
-    variable = arguments.key_variable
-    if variable is not None and not os.environ.get(variable):
-        raise InvalidRequest(f"--key-variable names {variable}, which is not set", param="key_variable")
-    key = os.environ[variable] if variable else None
-    return RemoteModel(arguments.base_url, arguments.model, key=key, context_length=arguments.context)
 
 
 def _file_hash(model: Any) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quipu.errors import InvalidRequest
 from quipu.types import Sampling
+
+if TYPE_CHECKING:
+    from quipu.engine.remote import RemoteModel
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 MODEL_HELP = "a .gguf file, a Hugging Face or Meta folder, a known name, or OWNER/NAME that was pulled"
@@ -46,6 +50,33 @@ def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for quipu.load; what was not given is left to it."""
     names = ("context", "dtype", "device", "threads", "adapter", "kv_memory")
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def add_remote(parser: argparse.ArgumentParser) -> None:
+    """Options that name a model elsewhere."""
+    group = parser.add_argument_group("a model that runs elsewhere")
+    group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible API, as in http://127.0.0.1:8000/v1")
+    group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds its key")
+
+
+def remote(arguments: argparse.Namespace, model: str | None) -> RemoteModel | None:
+    """The model that --base-url names, called ``model`` there, or None where the option is not given.
+
+    Wrong usage ends the program; raises what RemoteModel does, and InvalidRequest for a variable that is not set.
+    """
+    variable = arguments.key_variable
+    if arguments.base_url is None:
+        if variable is not None:
+            arguments.usage_error("--key-variable goes with --base-url")
+        return None
+    for name in sorted(loading(arguments).keys() - {"context", "dtype", "device"}):
+        arguments.usage_error(f"--{name.replace('_', '-')} is about loading a model here; --base-url names another's")
+    if variable is not None and not os.environ.get(variable):
+        raise InvalidRequest(f"--key-variable names {variable}, which is not set", param="key_variable")
+    from quipu.engine.remote import RemoteModel
+
+    key = os.environ[variable] if variable else None
+    return RemoteModel(arguments.base_url, model, key=key, context_length=arguments.context)
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quipu.capabilities.base import Capability, Event, Result
     from quipu.documents import Document
     from quipu.engine.local import LocalModel
+    from quipu.engine.remote import RemoteModel
 
 SUMMARY = "call a capability: summarize, translate, ..."
 USAGE = "quipu run CAPABILITY [FILE] [--FIELD VALUE ...] [OPTIONS]"
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("capability", metavar="CAPABILITY", help="what to call; comes first (see quipu capabilities)")
     parser.add_argument("file", nargs="?", metavar="FILE", help="text, Markdown, HTML or PDF; - is standard input")
     parser.add_argument(
-        "--model", default=options.DEFAULT_MODEL, metavar="MODEL", help=f"{options.MODEL_HELP} (%(default)s)"
+        "--model", metavar="MODEL", help=f"{options.MODEL_HELP} ({options.DEFAULT_MODEL}); its name at --base-url"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object: output, text, usage ...")
     group = parser.add_argument_group("batch", "a call for each row, its output in new columns")
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--column", action="append", metavar="FIELD=COLUMN", help="a field is in this column; may be repeated"
     )
+    options.add_remote(parser)
     options.add_sampling(parser)
     options.add_loading(parser)
     parser.set_defaults(usage_error=parser.error)
@@ -92,12 +94,16 @@ def run(arguments: argparse.Namespace) -> None:
         shown.finish(str(result.output))
 
 
-def load(arguments: argparse.Namespace) -> LocalModel:
-    """The model that the options name."""
+def load(arguments: argparse.Namespace) -> LocalModel | RemoteModel:
+    """The model that the options name, here or elsewhere."""
+    elsewhere = options.remote(arguments, arguments.model)
+    if elsewhere is not None:
+        return elsewhere
     import quipu
 
-    with progress(arguments.model) as show:
-        return quipu.load(arguments.model, progress=show, **options.loading(arguments))
+    name = arguments.model or options.DEFAULT_MODEL
+    with progress(name) as show:
+        return quipu.load(name, progress=show, **options.loading(arguments))
 
 
 def _run_batch(

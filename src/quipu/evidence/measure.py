@@ -235,8 +235,8 @@ class _Work:
         self.left = [probe for probe in capability.probes if probe.id not in done]
 
     def take(self, count: int | None) -> list[Probe]:
-        """The next probes, those of one group together: they may share a long beginning, which is then read once."""
-        return sorted(self.left[:count], key=lambda probe: probe.group)
+        """The next probes, in the capability's order: probes of one document stand apart, so that it is read once."""
+        return self.left[:count]
 
 
 def _turns(work: Sequence[_Work], size: int | None) -> Iterator[_Work]:

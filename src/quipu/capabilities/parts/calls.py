@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Generator as Steps
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
@@ -12,6 +13,8 @@ from quipu.types import Chunks, FinishReason, Generator, Message, Usage
 
 TOGETHER = 16
 """Most answers of one call that are at the model at once."""
+LONGEST_TOKEN = 128
+"""Characters: no token of a Llama's vocabulary has more (Llama 3 has one of 128 spaces)."""
 
 
 class Calls:
@@ -29,12 +32,16 @@ class Calls:
 
     def room(self, messages: Sequence[Message]) -> int:
         """Tokens that the context has left for an answer to ``messages``; below 1 if they do not fit."""
+        least = sum(len(message.content) for message in messages) // LONGEST_TOKEN
+        if least > self.model.context_length:  # counting would take seconds for each 10 MB
+            return self.model.context_length - least
         return self.model.context_length - self.model.count(messages)
 
-    def stream(self, messages: Sequence[Message], longest: int) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message], longest: int) -> Steps[str, None, None]:
         """The answer, piece by piece: at most ``longest`` tokens, and what the context has room for.
 
-        A ``max_tokens`` of the caller's goes over both. Raises ContextLengthExceeded when the messages do not fit.
+        A ``max_tokens`` of the caller's goes over both. Closing the iterator ends it. Raises ContextLengthExceeded when
+        the messages do not fit.
         """
         options = dict(self._sampling)
         if options.get("max_tokens") is None:

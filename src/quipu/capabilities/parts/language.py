@@ -36,7 +36,9 @@ def language_of(text: str) -> Language | None:
 
     A script of its own decides for Thai and Hindi when half the letters are in it.
     """
-    letters = [ord(letter) for letter in text if letter.isalpha()]
+    text = text[:LONGEST_LOOK]
+    # Vowel signs and tone marks are letters here, though not to Python.
+    letters = [ord(sign) for sign in text if sign.isalpha() or ord(sign) in DEVANAGARI or ord(sign) in THAI]
     if not letters:
         return None
     if sum(letter in THAI for letter in letters) * 2 > len(letters):
@@ -44,9 +46,7 @@ def language_of(text: str) -> Language | None:
     if sum(letter in DEVANAGARI for letter in letters) * 2 > len(letters):
         return "hi"
     # What is left of the two scripts is quoted, and would outweigh the rest: it has more bytes.
-    rest = "".join(
-        letter for letter in text[:LONGEST_LOOK] if ord(letter) not in THAI and ord(letter) not in DEVANAGARI
-    )
+    rest = "".join(sign for sign in text if ord(sign) not in THAI and ord(sign) not in DEVANAGARI)
     if len(rest.split()) < FEWEST_WORDS:
         return None
     code, _ = _identifier().classify(rest)
@@ -58,5 +58,5 @@ def _identifier() -> LanguageIdentifier:
     from py3langid import langid
 
     identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
-    identifier.set_languages(list(NAMES))
+    identifier.set_languages([code for code in NAMES if code not in ("hi", "th")])  # these are told by their script
     return identifier
