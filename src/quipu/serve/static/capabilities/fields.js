@@ -4,7 +4,7 @@
  */
 
 import { element, iconButton } from "../chat/element.js";
-import { capital, labelOf, resolved } from "./schema.js";
+import { labelOf, resolved, sentence } from "./schema.js";
 
 export class FieldError extends Error {
   constructor(control, message) {
@@ -69,7 +69,7 @@ function number(name, kind, { required }) {
   const control = element("input", { type: "text", inputmode: whole ? "numeric" : "decimal", autocomplete: "off", placeholder: required ? null : "Not given" });
   control.value = kind.default ?? "";
   return {
-    element: labelled(name, { ...kind, description: [kind.description, capital(range(kind))].filter(Boolean).join(". ") }, control),
+    element: labelled(name, { ...kind, description: [kind.description, range(kind)].filter(Boolean).map(sentence).join(" ") }, control),
     value() {
       const said = control.value.trim();
       if (said === "" && !required) return undefined;

@@ -93,9 +93,9 @@ function amount(value) {
 
 /** The fields of an object, each under its name. */
 function fieldsOf(values, schema, root) {
-  return element("dl", { class: "output" }, ...Object.entries(values).map(([name, value]) => {
+  return element("dl", { class: "output" }, ...Object.entries(values).map(([name, value], place) => {
     const kind = resolved(schema.properties?.[name] ?? {}, root);
-    const wide = isWide(value);
+    const wide = isWide(value) || (place === 0 && typeof value === "string" && value !== "");
     return element("div", { class: wide ? "wide" : null },
       element("dt", {}, element("span", { title: kind.description }, labelOf(name)),
         typeof value === "string" && wide && copyButton(`Copy ${labelOf(name).toLowerCase()}`, () => value)),

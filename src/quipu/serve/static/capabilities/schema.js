@@ -19,7 +19,7 @@ export function labelOf(name) {
   return capital(name.replaceAll("_", " ").trim());
 }
 
-export function capital(text) {
+function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
