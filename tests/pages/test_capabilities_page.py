@@ -12,39 +12,26 @@ import pdf_files
 import pytest
 from browsing import FAINT, SIZES, SMALL, UNNAMED, Visit
 from own_folder import own_folder
+from perfect import LONG, Perfect
 from playwright.sync_api import Browser, Locator, expect
 from running_server import Running, serving, until
 
 from quipu import capabilities
-from quipu.capabilities.base import Answering, Capability
-from quipu.engine.fake import fake_model
+from quipu.capabilities.base import Capability
 
 HOSTILE = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 2</script>"
 
 
-class Model:
-    """What the fake answers: ``answer``, or what it was asked."""
-
-    answer: str | None = None
-
-    def reply(self, asked: str) -> str:
-        if self.answer is not None:
-            return self.answer
-        if re.fullmatch(r"\d+\+\d+", asked):
-            return str(sum(map(int, asked.split("+"))))
-        return "on and on " * 300 if "long" in asked else asked.partition(" ")[2] or f"You said: {asked}"
+@pytest.fixture(scope="module")
+def model() -> Perfect:
+    return Perfect()
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return Model()
-
-
-@pytest.fixture(scope="module")
-def server(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(model: Perfect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     fakes = {
-        "fake": fake_model(model.reply, context_length=32768, concurrency=4, seconds=0.00002),
-        "slow": fake_model(model.reply, name="slow", context_length=4096, seconds=0.004),
+        "fake": model.model(seconds=0.00002),
+        "slow": model.model(name="slow", context_length=4096, seconds=0.004),
     }
     with own_folder(tmp_path_factory.mktemp("own"), "adding", "several"), serving(fakes) as running:
         yield running
@@ -119,7 +106,7 @@ Visitor = Callable[..., Desk]
 
 
 @pytest.fixture
-def visit(browser: Browser, server: Running, model: Model) -> Iterator[Visitor]:
+def visit(browser: Browser, server: Running, model: Perfect) -> Iterator[Visitor]:
     model.answer = None
     visits: list[Desk] = []
 
@@ -136,14 +123,6 @@ def find(name: str) -> Capability:
     return capabilities.find(name)
 
 
-def given_for(capability: Capability) -> tuple[Mapping[str, Any], str | None]:
-    """What to enter, and what a perfect model says to it."""
-    if not isinstance(capability, Answering):
-        return {"requests": 2, "together": 2, "tokens": 4} if capability.id == "streaming" else {"text": "hello"}, None
-    probe = min(capability.probes[:40], key=lambda probe: len(json.dumps(probe.given)))
-    return probe.given, probe.answer
-
-
 # ---- every capability
 
 
@@ -154,10 +133,10 @@ OWN = ("adding", "several")
     ("name", "size"),
     [*((name, "phone") for name in [*capabilities.names(), *OWN]), *((name, "desktop") for name in OWN)],
 )
-def test_a_form_asks_for_exactly_its_input(visit: Visitor, model: Model, name: str, size: str) -> None:
+def test_a_form_asks_for_exactly_its_input(visit: Visitor, model: Perfect, name: str, size: str) -> None:
     """Also of those in a folder of one's own. What is entered is what is sent, and what comes back is shown."""
     capability = find(name)
-    given, model.answer = given_for(capability)
+    given = model.ask_for(capability)
     person = visit(size)
     person.choose(capability)
     schema = capability.input.model_json_schema()
@@ -166,9 +145,9 @@ def test_a_form_asks_for_exactly_its_input(visit: Visitor, model: Model, name: s
             expect(person.form.get_by_text(field["description"].removesuffix(".")).first).to_be_visible()
     person.fill(schema, given)
     person.page.get_by_text("How tokens are chosen").click()
-    person.page.get_by_role("textbox", name="Max tokens", exact=True).last.fill("2000")
+    person.page.get_by_role("textbox", name="Max tokens", exact=True).last.fill(str(LONG["max_tokens"]))
     sent = dict(person.run())
-    assert (sent.pop("stream"), sent.pop("model"), sent.pop("sampling")) == (True, "fake", {"max_tokens": 2000})
+    assert (sent.pop("stream"), sent.pop("model"), sent.pop("sampling")) == (True, "fake", LONG)
     assert capability.input.of(sent) == capability.input.of(given)
     person.wait()
     for width, height in SIZES.values():
