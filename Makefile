@@ -5,7 +5,7 @@ MODEL ?= smollm2-135m-instruct
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install serve chat test test-all clients lint bench clean
+.PHONY: help install serve chat test test-all clients lint capabilities bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy -p quipu
 	$(BIN)/lint-imports --no-cache
 
+capabilities: install $(VENV)/.installed-dev  ## Measure MODEL anew for docs/capabilities.md (25 minutes on two cores)
+	$(BIN)/quipu measure $(MODEL) --fresh --json --markdown docs/capabilities.md --chart docs/capabilities.svg \
+		> docs/capabilities.json
+
 bench: install $(VENV)/.installed-dev  ## Measure ours beside the peers (compiles llama.cpp the first time: minutes)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python bench/cpu.py
@@ -52,13 +56,14 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 # llama-models is Meta's reference implementation, an oracle of the tests; fairscale is what it stands on.
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,charts,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llama-models==0.3.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation fairscale==0.4.13
 	touch $@
 
 # Apart, because what they depend on is much and need not agree with what quipu is tested with.
-.venv-clients/.installed: $(VENV)/.created
+.venv-clients/.installed: $(VENV)/.created constraints-clients.txt
 	$(PYTHON) -m venv .venv-clients
-	.venv-clients/bin/pip install --quiet --disable-pip-version-check litellm==1.83.0 llm==0.36
+	.venv-clients/bin/pip install --quiet --disable-pip-version-check --constraint constraints-clients.txt \
+		'lm-eval[api]' litellm llm transformers
 	touch $@

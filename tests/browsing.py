@@ -12,6 +12,7 @@ ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+KEY = "a-key-for-the-tests"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 # What is wrong with a page for who hears it, touches it, or sees badly: the elements at fault.
@@ -48,9 +49,12 @@ expect.set_options(timeout=10_000)
 class Visit:
     """A browser without memory of earlier visits, at the page of ``path``, once it is ready."""
 
-    def __init__(self, browser: Browser, url: str, size: str, path: str = "/chat", **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, url: str, size: str, path: str = "/chat", login: str = "", **options: Any
+    ) -> None:
         width, height = SIZES[size]
         self.url, self.size = url, size
+        self._address = url.replace("://", f"://{login}")
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
         self.page = self.context.new_page()
@@ -67,7 +71,7 @@ class Visit:
             self.faults.append(message.text)
 
     def open(self, path: str) -> None:
-        self.page.goto(self.url + path)
+        self.page.goto(self._address + path)
         expect(self.page.locator("html")).to_have_attribute("data-ready", "true")
 
     def reload(self) -> None:
@@ -77,7 +81,7 @@ class Visit:
     def leave(self) -> None:
         self.context.close()
         assert self.faults == []
-        assert [each for each in self.requested if not each.startswith((self.url, "blob:"))] == []
+        assert [each for each in self.requested if not each.startswith((self.url, self._address, "blob:"))] == []
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)

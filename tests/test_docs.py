@@ -5,6 +5,7 @@ import ast
 import contextlib
 import dataclasses
 import inspect
+import json
 import re
 import runpy
 import shlex
@@ -17,11 +18,13 @@ import pytest
 
 import quipu
 from quipu import capabilities, cli, errors
+from quipu.capabilities.base import Answering
 from quipu.capabilities.parts.calls import TOGETHER
 from quipu.cli.interactive import COMMANDS
 from quipu.engine.engine import Engine
 from quipu.engine.fake import fake_model
 from quipu.engine.load import load
+from quipu.evidence import report
 from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
 from quipu.model.weights import KINDS
 from quipu.serve.app import create_app
@@ -187,7 +190,8 @@ def test_every_request_field_is_described():
 
 def test_every_field_and_option_of_ollama_is_described():
     said = set(codes(section(text("docs/http.md"), "Ollama's API")))
-    for schema in (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.Options):
+    requests = (ollama_schemas.ChatRequest, ollama_schemas.GenerateRequest, ollama_schemas.EmbedRequest)
+    for schema in (*requests, ollama_schemas.Options):
         assert set(schema.model_fields) | set(schema.neutral) <= said
     assert API_VERSION in text("docs/http.md")
 
@@ -241,7 +245,6 @@ def test_numbers_are_those_of_the_code():
     assert f"a string or at most {Limits().stops}" in document
     assert f"at most {TOGETHER} answers there" in document
     assert f"off; 0 to {MAX_LOGPROBS}" in document
-    assert f"at most {schemas.MAX_INPUTS}; required" in document
     defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
     assert f"{defaults['prompt_tokens']} tokens a step" in document
     assert f"{defaults['mixed_prompt_tokens']} when something does" in document
@@ -383,3 +386,16 @@ def test_every_limit_is_described_with_its_default():
     for field in dataclasses.fields(Limits):
         row = rf"^\| `{field.metadata['flag']}` \| [^|]* \| {int(field.default)} \|"
         assert re.search(row, text("docs/http.md"), re.MULTILINE), field.name
+
+
+# ---- what the demonstration model can do
+
+
+def test_the_table_of_capabilities_is_that_of_its_measurement():
+    """Every figure and the picture come from the JSON, and that is of the probes that there are now."""
+    measured = json.loads(text("docs/capabilities.json"))
+    assert text("docs/capabilities.md") == report.markdown(measured, "capabilities.svg")
+    assert text("docs/capabilities.svg") == report.chart(measured)
+    probes = {each.uri: each.probe_set for each in capabilities.all_capabilities() if isinstance(each, Answering)}
+    assert {each["capability"]: each["probe_set"] for each in measured["capabilities"]} == probes
+    assert measured["streaming"] is not None

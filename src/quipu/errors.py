@@ -33,6 +33,27 @@ class ContextLengthExceeded(InvalidRequest):
 
     code = "context_length_exceeded"
 
+    @classmethod
+    def of(
+        cls, tokens: int, context: int, *, asked: int | None = None, at_least: bool = False, name: str = "the prompt"
+    ) -> ContextLengthExceeded:
+        """``name`` has ``tokens`` tokens, or at least so many, and max_tokens ``asked`` for more than ``context``."""
+        fits = tokens < context
+        had = f"{name} has {'at least ' if at_least else ''}{tokens} tokens"
+        more = f" and max_tokens asks for {asked} more" if asked else ""
+        advice = "Ask for fewer tokens or shorten it" if fits else "Shorten it"
+        return cls(
+            f"{had}{more}; the context of this model, as loaded, is {context} tokens. {advice}, or load the model with "
+            "a larger --context if it allows one.",
+            param="max_tokens" if fits else name.removeprefix("the "),
+        )
+
+
+class LimitExceeded(InvalidRequest):
+    """More than this server takes of something; whoever runs it can raise the limit, whose flag is named."""
+
+    code = "limit_exceeded"
+
 
 class ModelNotFound(InvalidRequest):
     """No model of that name is known, installed or served here."""
@@ -133,6 +154,14 @@ class TookTooLong(QuipuError):
 
     status = 503
     code = "time_limit"
+
+    @classmethod
+    def of(cls, seconds: float, advice: str) -> TookTooLong:
+        """An answer that took longer than ``seconds``; ``advice`` is what its client can do."""
+        return cls(
+            f"the answer was not complete after {seconds:g} seconds; {advice}, or start the server with a larger "
+            "--request-timeout"
+        )
 
 
 class NotEnoughMemory(InvalidRequest):

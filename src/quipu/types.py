@@ -364,7 +364,7 @@ Prompt: TypeAlias = str | Sequence[int] | Sequence[Message | Mapping[str, Any]]
 
 def is_conversation(prompt: Prompt) -> bool:
     """Whether ``prompt`` is a conversation to answer, not text or token ids to continue."""
-    return not isinstance(prompt, str) and not all(type(token) is int for token in prompt)
+    return not isinstance(prompt, str) and not {int}.issuperset(map(type, prompt))
 
 
 class About(Protocol):

@@ -139,6 +139,54 @@ def test_config_says_what_is_in_force(monkeypatch, capsys):
     assert main(["config", "bake"]) == 2
 
 
+@pytest.mark.parametrize("verb", [[], ["serve"]])
+def test_config_shows_no_key(monkeypatch, capsys, verb):
+    Path("quipu.toml").write_text('[serve]\napi-key = "secret-of-the-file"\n')
+    for as_json in ([], ["--json"]):
+        assert main(["config", *verb, *as_json]) == 0
+        said = capsys.readouterr().out
+        assert "(hidden)" in said
+        assert "secret" not in said
+    monkeypatch.setenv("QUIPU_API_KEY", "secret-of-the-variable")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("QUIPU_API_KYE", "secret-of-a-typo")
+    assert main(["config", *verb]) == 0
+    shown = capsys.readouterr()
+    assert "QUIPU_API_KEY" in shown.out
+    assert "secret" not in shown.out + shown.err
+    assert "the variable 'QUIPU_API_KYE' sets nothing; did you mean QUIPU_API_KEY?" in shown.err
+
+
+def test_no_complaint_shows_a_key(capsys):
+    for given in ("123456789", '["secret123456789"]', "true"):
+        Path("quipu.toml").write_text(f"[serve]\napi-key = {given}\n")
+        assert main(["serve"]) == 1
+        said = capsys.readouterr().err
+        assert "quipu.toml:2: api-key must be text, got (hidden)" in said
+        assert "123456789" not in said
+
+
+def test_two_options_that_exclude_each_other():
+    Path("quipu.toml").write_text('[serve]\napi-key = "x"\napi-key-file = "y"\n')
+    with pytest.raises(InvalidConfiguration, match=r"api-key \(quipu.toml:2\), api-key-file \(.*:3\): only one"):
+        options(["serve"])
+    chosen = options(["serve"], {"QUIPU_API_KEY_FILE": "z"})
+    assert (chosen.api_key, chosen.api_key_file) == (None, "z")
+
+
+def test_variables_that_set_nothing_are_named(monkeypatch, capsys):
+    monkeypatch.setenv("QUIPU_PRT", "9000")
+    monkeypatch.setenv("QUIPU_WHATEVER", "1")
+    monkeypatch.setenv("QUIPU_KV_MEMORY", "1")
+    assert main(["config", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["settings"]
+    assert [line for line in err.splitlines() if "QUIPU_CLIENTS" not in line] == [
+        "quipu: the variable 'QUIPU_PRT' sets nothing; did you mean QUIPU_PORT?",
+        "quipu: the variable 'QUIPU_WHATEVER' sets nothing; quipu config VERB lists the options",
+    ]
+
+
 def test_config_reads_the_file_that_it_is_given(capsys):
     Path("other.toml").write_text("[serve]\nport = 4\n")
     assert main(["config", "--config", "other.toml"]) == 0

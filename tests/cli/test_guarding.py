@@ -2,10 +2,11 @@
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from quipu.cli import guarding, main
+from quipu.cli import guarding, main, serve
 from quipu.errors import InvalidRequest
 from quipu.serve.limits import Limits
 
@@ -39,25 +40,19 @@ def test_other_machines_do(address):
 
 
 @pytest.mark.parametrize("address", [*HERE, *ELSEWHERE])
-def test_a_key_that_is_given(address, tmp_path, monkeypatch):
+def test_a_key_that_is_given(address, tmp_path):
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     assert guarding.find_key(parsed("--api-key", KEY), address) == (KEY, None)
     assert guarding.find_key(parsed("--api-key-file", str(file)), address) == (KEY, None)
-    monkeypatch.setenv(guarding.VARIABLE, "another-key")
-    assert guarding.find_key(parsed(), address) == ("another-key", None)
-    assert guarding.find_key(parsed("--api-key", KEY), address) == (KEY, None)
 
 
-def test_an_empty_key_is_not_the_absence_of_one(tmp_path, monkeypatch):
+def test_an_empty_key_is_not_the_absence_of_one(tmp_path):
     file = tmp_path / "key"
     file.write_text("\n")
     for words in (["--api-key", ""], ["--api-key-file", str(file)], ["--api-key", "two words"]):
         with pytest.raises(InvalidRequest, match=f"{words[0]}.* must have 8 to 512 visible ASCII"):
             guarding.find_key(parsed(*words), "127.0.0.1")
-    monkeypatch.setenv(guarding.VARIABLE, "")
-    with pytest.raises(InvalidRequest, match="the variable QUIPU_API_KEY must have"):
-        guarding.find_key(parsed(), "127.0.0.1")
 
 
 def test_a_key_file_that_cannot_be_read(tmp_path):
@@ -67,6 +62,28 @@ def test_a_key_file_that_cannot_be_read(tmp_path):
     (tmp_path / "large").write_bytes(b"\xff" * 10**6)
     with pytest.raises(InvalidRequest, match="visible ASCII"):
         guarding.find_key(parsed("--api-key-file", str(tmp_path / "large")), "127.0.0.1")
+
+
+def test_the_strongest_source_has_the_key(tmp_path, monkeypatch):
+    """Flags win over the variable, that over the file, whichever of the two options they are."""
+    file, other = tmp_path / "key", tmp_path / "other"
+    file.write_text(KEY)
+    other.write_text("another-key")
+    keys = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(serve, "run", lambda given: keys.append(guarding.find_key(given, "127.0.0.1")[0]))
+    Path("quipu.toml").write_text('[serve]\napi-key = "of-the-file"\n')
+    assert main(["serve"]) == main(["serve", "--api-key-file", str(file)]) == 0
+    monkeypatch.setenv("QUIPU_API_KEY_FILE", str(other))
+    assert main(["serve"]) == 0
+    assert keys == ["of-the-file", KEY, "another-key"]
+    monkeypatch.delenv("QUIPU_API_KEY_FILE")
+    monkeypatch.setenv("QUIPU_API_KEY", "of-the-variable")
+    assert main(["serve"]) == main(["serve", "--api-key-file", str(file)]) == 0
+    assert main(["serve", "--api-key", KEY]) == 0
+    assert keys[3:] == ["of-the-variable", KEY, KEY]
+    monkeypatch.setenv("QUIPU_API_KEY", "")
+    assert main(["serve"]) == 1  # empty is not the absence of one
 
 
 def test_limits_come_from_their_flags():
@@ -99,7 +116,7 @@ def test_what_is_no_origin(capsys):
 
 def test_they_are_checked_before_a_model_is_loaded(loads, capsys):
     assert main(["serve", "--port", "0", "--api-key", "x"]) == 1
-    assert "--api-key must have" in capsys.readouterr().err
+    assert "--api-key (or the variable QUIPU_API_KEY) must have" in capsys.readouterr().err
     assert main(["serve", "--port", "0", "--max-requests", "600"]) == 1
     assert "--max-requests 600 must be less than --max-connections 512" in capsys.readouterr().err
     assert loads == []
@@ -111,6 +128,6 @@ def test_they_reach_the_application(loads, monkeypatch):
     words = ["--api-key", KEY, "--max-n", "3", "--allowed-host", "llama.lan", "--cors-origin", "http://a"]
     assert main(["serve", "--port", "0", *words]) == 0
     [app] = served
-    guard = app.build_middleware_stack()
+    guard = app.build_middleware_stack()._app
     assert (app.state.service.limits.answers, app.state.locked) == (3, True)
     assert (guard._hosts, guard._origins) == ({"llama.lan"}, {"http://a"})

@@ -1,6 +1,7 @@
 """From files to a running model: every format, Meta's own reference, adapters, options, and memory as planned."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from quipu.engine.fake import byte_tokenizer
 from quipu.engine.load import _plan
 from quipu.engine.memory import available_memory, group_memory
 from quipu.engine.torch_runner import TorchRunner
-from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
+from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, NotEnoughMemory, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.frequencies import RopeScaling
 from quipu.model.lora import merged
@@ -203,6 +204,33 @@ def test_too_little_memory_is_said_before_anything_is_loaded():
     checkpoint = open_checkpoint(GOLDEN / "llama3-tiny")
     with pytest.raises(InvalidRequest, match=r"the weights take .* GiB in float32 and 0.0 GiB of memory are free"):
         _plan(checkpoint, "float32", 1000, None, 1, None)
+
+
+def test_a_cache_that_does_not_fit_is_refused_by_plan():
+    checkpoint = open_checkpoint(GOLDEN / "llama3-tiny")
+    free = 1 << 30
+    block = 16 * 4 * 2 * 2 * 16 * 4
+    assert _plan(checkpoint, "float32", free, 4096, 4, 100.0) == (4096, 4 * 256)  # more than is needed is not taken
+    weights = 4 * checkpoint.parameters
+    assert _plan(checkpoint, "float32", weights + 1024 * block, 4096, 4, 100.0) == (4096, 1024)
+    with pytest.raises(
+        NotEnoughMemory, match=r"the KV cache 0\.0 GiB as asked, and .* ask for less --kv-memory"
+    ) as error:
+        _plan(checkpoint, "float32", weights + 1024 * block - 1, 4096, 4, 100.0)
+    assert error.value.param == "kv_memory"
+
+
+def test_a_file_that_is_written_to_while_it_is_loaded_is_refused(tmp_path, monkeypatch):
+    shutil.copytree(GOLDEN / "llama3-tiny", tmp_path, dirs_exist_ok=True)
+    really = TorchRunner.load
+
+    def writing(*given, **options):
+        os.utime(tmp_path / "model.safetensors", ns=(0, 0))  # as whoever writes to it does
+        return really(*given, **options)
+
+    monkeypatch.setattr(TorchRunner, "load", writing)
+    with pytest.raises(DamagedCheckpoint, match=r"model.safetensors was changed while"):
+        quipu.load(tmp_path)
 
 
 def test_the_default_context_is_the_models_own_or_what_fits():

@@ -11,7 +11,7 @@ import pytest
 import quipu
 from quipu.engine.fake import fake_model
 from quipu.engine.local import Stream
-from quipu.errors import EngineStopped, InvalidRequest, MissingTemplate, UnsupportedCheckpoint
+from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, MissingTemplate, UnsupportedCheckpoint
 from quipu.types import Chunk, Completion, Message, Sampling
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -258,3 +258,10 @@ def test_names_of_the_package():
     assert quipu.QuipuError.__name__ == "QuipuError"
     with pytest.raises(AttributeError, match="has no attribute 'lod'"):
         _ = quipu.lod
+
+
+def test_a_conversation_far_too_long_is_refused_before_it_is_tokenized() -> None:
+    with fake_model() as model:
+        for message in (Message("user", "word " * 10**6), {"role": "user", "content": "word " * 10**6}):
+            with pytest.raises(ContextLengthExceeded, match="has at least"):
+                model.chat([message])

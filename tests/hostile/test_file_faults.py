@@ -100,7 +100,7 @@ def test_a_file_that_may_not_grow(hub, tmp_path):
 SERVED = """
 import os, sys
 import quipu
-from quipu.errors import DamagedCheckpoint
+from quipu.errors import DamagedCheckpoint, QuipuError
 
 model = quipu.load(sys.argv[1], context=64, concurrency=1)
 file, change = sys.argv[2:4]
@@ -109,6 +109,11 @@ if change == "cut":
     os.truncate(file, 64)
 elif change == "removed":
     os.unlink(file)
+elif change == "overwritten":
+    size = os.path.getsize(file)
+    with open(file, "r+b") as same:
+        same.seek(size // 2)
+        same.write(bytes(size - size // 2))
 else:
     with open(file + ".new", "wb") as new:
         new.write(b"GGUF")
@@ -118,18 +123,22 @@ try:
     print((model.logits([1, 2, 3]) == before).all())
 except DamagedCheckpoint as error:
     print(error)
+try:
+    print(model.file_hash)
+except QuipuError as error:
+    print(error)
 model.close()
 """
 
 
 @pytest.mark.parametrize(
     ("file_format", "change"),
-    [("gguf", "cut")]
+    [("gguf", "cut"), ("safetensors", "overwritten"), ("gguf", "replaced")]
     + [
         pytest.param(file_format, change, marks=pytest.mark.slow)
         for file_format in ("gguf", "safetensors", "pth")
-        for change in ("cut", "removed", "replaced")
-        if (file_format, change) != ("gguf", "cut")
+        for change in ("cut", "overwritten", "removed", "replaced")
+        if (file_format, change) not in (("gguf", "cut"), ("safetensors", "overwritten"), ("gguf", "replaced"))
     ],
 )
 def test_a_served_model_whose_file_changes(file_format, change, tmp_path):
@@ -139,10 +148,16 @@ def test_a_served_model_whose_file_changes(file_format, change, tmp_path):
     size = file.stat().st_size
     done = python(SERVED, path, file, change)
     assert done.returncode == 0, done.stderr
-    served, reference = done.stdout.splitlines()
+    served, reference, digest = done.stdout.splitlines()
     assert served == "True"  # weights were copied
-    changed = f"{file} was changed while the model was in use ({size} bytes then, 64 now); load it again"
-    assert reference == (changed if change == "cut" else "True")
+    now = 64 if change == "cut" else size
+    changed = f"{file} was changed while the model was in use ({size} bytes then, {now} now); load it again"
+    assert reference == (changed if change in ("cut", "overwritten") else "True")
+    # Hashed when first asked for: that of the file which is there now would be of other weights.
+    gone = f"{file} does not exist; check the path"
+    assert digest == (
+        gone if change == "removed" else f"{file} is not the file any more that was opened; load the model again"
+    )
 
 
 # ---- A model larger than the memory

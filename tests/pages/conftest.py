@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from browsing import ARGUMENTS, CHROMIUM, Visit
+from browsing import ARGUMENTS, CHROMIUM, KEY, Visit
 from playwright.sync_api import Browser, sync_playwright
 from running_server import Running, serving
 
 from quipu.engine.fake import fake_model
+from quipu.serve.limits import Limits
 
 MARKDOWN = """Here is **one way**:
 
@@ -49,7 +50,11 @@ def reply(asked: str) -> str:
 
 @pytest.fixture(scope="session")
 def chat_server() -> Iterator[Running]:
-    models = {"fake": fake_model(reply, context_length=4096), "other": fake_model(name="other", context_length=512)}
+    # Not at once: where all arrives in one piece, there is no rate to show.
+    models = {
+        "fake": fake_model(reply, context_length=4096, seconds=0.0002),
+        "other": fake_model(name="other", context_length=512),
+    }
     with serving(models) as running:
         yield running
 
@@ -57,6 +62,20 @@ def chat_server() -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def slow_server() -> Iterator[Running]:
     with serving({"fake": fake_model(reply, context_length=8192, seconds=0.004)}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def locked_server() -> Iterator[Running]:
+    with serving({"fake": fake_model(reply, context_length=8192, seconds=0.002)}, key=KEY) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def modest_server() -> Iterator[Running]:
+    """Few alternatives at each token, and a model that is loaded when first asked for."""
+    models = {"fake": fake_model(reply), "later": lambda: fake_model(reply, name="later", context_length=512)}
+    with serving(models, limits=Limits(logprobs=3)) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pdf_files
 import pytest
-from browsing import FAINT, SIZES, SMALL, UNNAMED, Visit
+from browsing import FAINT, KEY, SIZES, SMALL, UNNAMED, Visit
 from own_folder import own_folder
 from perfect import LONG, Perfect
 from playwright.sync_api import Browser, Locator, expect
@@ -314,19 +314,11 @@ def test_failures_are_sentences(visit: Visitor, answer: dict[str, Any], said: st
     expect(person.result.get_by_role("alert")).to_contain_text(said)
 
 
-def test_a_key_is_asked_for(visit: Visitor) -> None:
-    person = visit()
-    refusal = json.dumps({"error": {"message": "no API key", "code": "invalid_api_key"}})
-    person.page.route("**/v1/capabilities", lambda route: route.fulfill(status=401, body=refusal))
-    person.page.reload()
-    field = person.page.get_by_role("dialog").get_by_label("API key")
-    expect(field).to_be_focused()
-    person.page.unroute("**/v1/capabilities")
-    field.fill("the-key")
-    with person.page.expect_request("**/v1/capabilities") as request:
-        field.press("Enter")
-    assert request.value.headers["authorization"] == "Bearer the-key"
-    expect(person.page.get_by_role("main").get_by_role("link")).to_have_count(len(capabilities.names()))
+def test_the_key_that_the_browser_has_is_enough(browser: Browser, model: Perfect) -> None:
+    with serving({"fake": model.model()}, key=KEY) as locked:
+        person = Desk(browser, locked.url, "desktop", "/capabilities", f"someone:{KEY}@")
+        expect(person.page.get_by_role("main").get_by_role("link")).to_have_count(len(capabilities.names()))
+        person.leave()
 
 
 # ---- files

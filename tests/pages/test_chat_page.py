@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import FAINT, SMALL, UNNAMED, Visit
+from browsing import FAINT, KEY, SMALL, UNNAMED, Visit
 from playwright.sync_api import expect
 from running_server import Running
 
@@ -375,6 +375,24 @@ def test_token_probabilities(visit, size):
 # ---- what goes wrong
 
 
+def test_a_lower_limit_of_alternatives_is_a_sentence(visit, modest_server):
+    person = visit(server=modest_server)
+    person.ask("hello")
+    person.answers.last.get_by_role("button", name="Show token probabilities").click()
+    alert = person.answers.last.get_by_role("alert").and_(person.page.locator(".note"))
+    expect(alert).to_have_text(
+        "5 alternatives were asked for at each token; this server takes at most 3 (--max-logprobs sets it). "
+        "Whoever runs the server can raise this limit."
+    )
+
+
+def test_the_context_of_a_model_that_is_loaded_on_demand(visit, modest_server):
+    person = visit(server=modest_server)
+    person.page.get_by_label("Model").select_option("later")
+    assert person.ask("hello") == "You said: hello"
+    expect(person.page.locator("#context")).to_contain_text("of 512 tokens")
+
+
 def test_why_a_prompt_was_refused(visit, size):
     person = visit(size)
     person.ask("fine")
@@ -437,23 +455,44 @@ def test_answers_that_break_say_so(visit):
     expect(person.answers.first).to_contain_text("half an")
 
 
-def test_a_key_is_asked_for_and_kept_for_the_tab(visit):
-    person = visit()
-    refusal = {"status": 401, "body": json.dumps({"error": {"message": "no API key", "code": "invalid_api_key"}})}
+# ---- a server with a key
 
-    def guard(route: Any) -> None:
-        allowed = route.request.headers.get("authorization") == "Bearer sesame"
-        route.continue_() if allowed else route.fulfill(**refusal)
 
-    person.page.route("**/v1/**", guard)
-    person.begin("hello")
-    person.page.get_by_role("textbox", name="API key").fill("sesame")
-    person.button("Use this key").click()
-    expect(person.answers.last).to_contain_text("You said: hello")
+def test_who_gave_the_browser_the_key_can_chat(visit, locked_server, size):
+    """The browser asks for it once, at the first page, and sends it along with what the page fetches."""
+    person = visit(size, locked_server, http_credentials={"username": "", "password": KEY})
+    person.begin("a long story")
+    expect(person.answers.last).to_contain_text("goes on")  # it is streamed
+    person.button("Stop").click()
+    person.wait()
+    assert person.ask("hello") == "You said: hello"
+    person.answers.last.get_by_role("button", name="Show token probabilities").click()
+    expect(person.answers.last.locator(".tokens .token")).to_have_count(len("You said: hello"))
     person.reload()
-    person.ask("again")
-    assert person.page.evaluate("Object.values(sessionStorage)") == ["sesame"]
-    assert "sesame" not in person.page.evaluate("JSON.stringify(localStorage)")
+    expect(person.answers).to_have_count(2)
+    assert KEY not in person.page.evaluate(
+        "JSON.stringify([Object.values(sessionStorage), Object.values(localStorage)])"
+    )
+    person.page.goto(f"{locked_server.url}/docs")
+    expect(person.page.locator("#swagger-ui")).to_contain_text("/v1/chat/completions")
+
+
+def test_an_address_with_the_key_in_it_works_too(visit, locked_server):
+    person = visit(server=locked_server, login=f"anyone:{KEY}@")
+    assert person.ask("hello") == "You said: hello"
+
+
+def test_a_server_that_has_another_key_now(visit):
+    person = visit()
+    refusal = {"status": 401, "body": json.dumps({"error": {"message": "the key is not this server's"}})}
+    person.page.route("**/v1/**", answering(refusal))
+    person.begin("hello")
+    alert = person.answers.last.get_by_role("alert")
+    expect(alert).to_contain_text("The key is not this server's.")
+    expect(alert).to_contain_text("Try again, and enter the key as the password when the browser asks")
+    person.page.unroute("**/v1/**")
+    person.button("Try again").click()
+    expect(person.answers.last).to_contain_text("You said: hello")
 
 
 # ---- looks, keyboard, screen readers

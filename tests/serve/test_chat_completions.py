@@ -48,6 +48,17 @@ def test_stream_with_usage(server: Running) -> None:
     assert all(chunk.usage is None and chunk.choices for chunk in others)
 
 
+def test_the_stream_helper_of_the_sdk(server: Running) -> None:
+    """It puts the chunks together itself, and looks at fields that a plain stream does not."""
+    question = [{"role": "user", "content": "hello"}]
+    with server.openai.chat.completions.stream(model="fake", temperature=0, messages=question) as stream:
+        pieces = [event.delta for event in stream if event.type == "content.delta"]
+        whole = stream.get_final_completion()
+    assert len(pieces) > 3
+    assert "".join(pieces) == whole.choices[0].message.content == "You said: hello"
+    assert whole.choices[0].finish_reason == "stop"
+
+
 def test_async_client(server: Running) -> None:
     async def talk() -> str:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none") as client:

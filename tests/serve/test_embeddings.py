@@ -42,8 +42,9 @@ def test_forms_of_input(server: Running, given) -> None:
     [
         ({"dimensions": 3}, "dimensions", "dimensions is 3; vectors of this model have 8"),
         ({"input": []}, "input", "input must be a string, a list of strings"),
-        ({"input": ["x"] * 2049}, "input", "input has 2049 parts; send at most 2048"),
-        ({"input": ["x", "x" * 1025]}, "input[1]", "input[1] has 1025 tokens"),
+        ({"input": ["x"] * 2049}, "input", "input has 2049 parts; this server takes at most 2048"),
+        ({"input": ["x", "x" * 1025]}, "input[1]", "input[1] has 1025 tokens; the context of this model"),
+        ({"input": [[5], [5] * 1025]}, "input[1]", "input[1] has 1025 tokens; the context of this model"),
         ({"input": [5, 999]}, None, "token id 999 is not in the vocabulary"),
         ({"encoding_format": "hex"}, "encoding_format", "'float' or 'base64'"),
     ],

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_wrong_keys(locked: Running, authorization: str | None) -> None:
     headers = {} if authorization is None else {"authorization": authorization}
     response = locked.http.get("/v1/models", headers=headers)
     assert code(response) == (401, "invalid_api_key")
-    assert response.headers["www-authenticate"] == 'Bearer realm="quipu"'
+    assert response.headers.get_list("www-authenticate") == ['Bearer realm="quipu"', 'Basic realm="quipu"']
     assert KEY not in response.text
 
 
@@ -96,12 +97,6 @@ def test_right_keys(locked: Running) -> None:
     assert [model.id for model in client.models.list()] == ["fake"]
     with pytest.raises(openai.AuthenticationError, match="not this server's"):
         locked.openai.models.list()
-
-
-def test_a_browser_asks_its_user_for_the_key(locked: Running) -> None:
-    response = locked.http.get("/docs", headers={"accept": "text/html,*/*"})
-    assert response.status_code == 401
-    assert response.headers["www-authenticate"] == 'Basic realm="quipu"'
 
 
 @pytest.mark.parametrize("given", ["", "x", KEY, KEY + "x", "x" * 5000, "\u00e9"])
@@ -203,6 +198,30 @@ def test_web_pages_of_other_origins_are_refused(server: Running) -> None:
             assert "access-control-allow-origin" not in response.headers
     assert "--cors-origin" in response.json()["error"]["message"]
     assert server.http.get("/v1/models", headers={"origin": server.url}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/show"])
+@pytest.mark.parametrize("kind", ["text/plain;charset=UTF-8", "application/x-www-form-urlencoded", None])
+def test_a_web_page_cannot_use_ollamas_routes_without_asking_the_browser(
+    server: Running, locked: Running, path: str, kind: str | None
+) -> None:
+    """They want no content type, so a page's POST is a "simple request", which is sent without a preflight."""
+    asked = {"/api/chat": {"messages": [{"role": "user", "content": "hi"}]}, "/api/generate": {"prompt": "hi"}}
+    body = json.dumps({"model": "fake"} | asked.get(path, {}))
+    before = server.stats().steps
+    for sent in (
+        {"origin": "http://evil.example"},  # a page of another site, or a form that it submits
+        {"origin": "null"},  # of a sandboxed frame, or a file
+        {"origin": "http://evil.example", "host": "evil.example"},  # whose name was pointed here: the same origin
+        {"host": "evil.example"},  # the same, from what sends no Origin
+    ):
+        headers = sent if kind is None else sent | {"content-type": kind}
+        response = server.http.post(path, content=body, headers=headers)
+        assert code(response) == (403, "forbidden"), sent
+    with_password = locked.http.post(path, content=body, headers=BEARER | {"origin": "http://evil.example"})
+    assert code(with_password) == (403, "forbidden")  # a browser sends the key that it knows along
+    assert server.stats().steps == before
+    assert server.http.post(path, content=body.encode(), headers={"origin": server.url}).status_code == 200
 
 
 def test_web_pages_that_were_allowed(locked: Running) -> None:

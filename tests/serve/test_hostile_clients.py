@@ -203,7 +203,11 @@ def test_slow_readers_are_dropped() -> None:
     model = fake_model(
         lambda asked: "word " * 400 if asked == "hi" else f"You said: {asked}", context_length=4096, concurrency=2
     )
-    with serving({"fake": model}, limits=Limits(send_seconds=1)) as server, healthy(server), ExitStack() as opened:
+    with (
+        serving({"fake": model}, limits=Limits(send_seconds=1, logprobs=100)) as server,
+        healthy(server),
+        ExitStack() as opened,
+    ):
         slow = []
         for stream in (True, False):
             connection = opened.enter_context(socket.socket())

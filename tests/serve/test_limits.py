@@ -54,7 +54,26 @@ def test_fields(limits: dict[str, int], path: str, at: dict[str, Any], beyond: d
         response = server.post(path, max_tokens=1, **beyond)
         assert response.status_code == 400
         assert f"at most {value} ({flag(name)} sets it)" in said(response)
-        assert response.json()["error"]["param"] == param
+        assert (response.json()["error"]["param"], response.json()["error"]["code"]) == (param, "limit_exceeded")
+
+
+def test_embeddings() -> None:
+    limits = Limits(inputs=3, input_tokens=10, request_seconds=1)
+    with serving({"fake": fake_model(seconds=0.001, context_length=64)}, limits=limits) as server:
+        assert server.post("/v1/embeddings", input=["abc", "abc", "abcd"]).status_code == 200
+        for inputs, name in ((["a"] * 4, "inputs"), (["abc", "abcd", "abcd"], "input_tokens")):
+            response = server.post("/v1/embeddings", input=inputs)
+            assert (response.status_code, response.json()["error"]["param"]) == (400, "input")
+            assert f"at most {limits.told(name)[8:]}" in said(response)
+
+
+def test_time_for_embeddings() -> None:
+    slow = fake_model(seconds=0.0005, context_length=4096)
+    with serving({"fake": slow}, limits=Limits(request_seconds=0.5)) as server:
+        response = server.post("/v1/embeddings", input=["x" * 4000] * 8)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "time_limit")
+        assert "--request-timeout" in said(response)
+        until(lambda: server.stats().blocks_used == 0)
 
 
 def test_headers() -> None:
@@ -171,7 +190,7 @@ def test_the_shape_is_counted_right_however_it_is_cut(value: Any, ascii_only: bo
     "piece", [b'"' + b"\\" * 65535, b'\\"' * 32768, b'""' * 32768, b"[]" * 32768, b'"\\u0041' * 9000]
 )
 def test_counting_takes_time_in_proportion(piece: bytes) -> None:
-    shape = JsonShape(Limits(json_values=10**9))
+    shape = JsonShape(Limits(json_values=10**9, json_nodes=10**9))
     start = time.perf_counter()
     for _ in range(16):
         shape.add(piece)
@@ -217,3 +236,13 @@ def test_zero_is_not_the_default(server: Running) -> None:
         return int(server.http.post(TEXT, json=body).json()["usage"]["completion_tokens"])
 
     assert (tokens(max_tokens=0), tokens(max_tokens=None), tokens()) == (0, 16, 16)
+
+
+def test_nodes_prompts_and_large_bodies_are_limited() -> None:
+    with serving(limits=Limits(json_nodes=10, prompts=3, body_bytes=200_000, bodies_bytes=200_000)) as server:
+        response = server.post(TEXT, prompt="a", metadata={str(place): 1 for place in range(12)})
+        assert (response.status_code, "--max-json-nodes" in said(response)) == (413, True)
+        response = server.post(TEXT, prompt=["a"] * 4)
+        assert (response.status_code, "--max-prompts" in said(response)) == (400, True)
+    with pytest.raises(InvalidRequest, match="--max-bodies 1 must be at least --max-body"):
+        Limits(bodies_bytes=1)

@@ -1,5 +1,6 @@
 """Ollama's API through the official package, unmodified, and byte by byte where the package hides something."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -8,11 +9,12 @@ import ollama
 import pytest
 from running_server import Running, serving, until
 
-from quipu.engine.fake import fake_model
+from quipu.engine.fake import HIDDEN_SIZE, fake_model
 from quipu.serve.ollama.models import parameter_size
 
 HELLO = [{"role": "user", "content": "hello"}]
 GREEDY = {"temperature": 0}
+KEY = "a-key-for-the-tests"
 
 
 @pytest.fixture
@@ -152,6 +154,61 @@ def test_the_package_raises_what_is_wrong(client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError, match="served: fake") as caught:
         client.chat("nothing", HELLO)
     assert caught.value.status_code == 404
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_package_raises_what_a_field_asks_wrongly(client: ollama.Client, stream: bool) -> None:
+    with pytest.raises(ollama.ResponseError, match="temperature must be between 0 and 100") as caught:
+        list(client.chat("fake", HELLO, stream=stream, options={"temperature": 101}))
+    assert caught.value.status_code == 400
+
+
+def test_the_asynchronous_client() -> None:
+    async def talk(url: str) -> tuple[str, str, list[str]]:
+        async with ollama.AsyncClient(host=url) as client:
+            whole = await client.chat("fake", HELLO, options=GREEDY)
+            stream = await client.generate("fake", "hi", stream=True, options=GREEDY)
+            pieces = [part.response async for part in stream]
+            names = [model.model for model in (await client.list()).models]
+            return whole.message.content, "".join(pieces), names
+
+    with serving() as server:
+        assert asyncio.run(talk(server.url)) == ("You said: hello", "You said: hi", ["fake:latest"])
+
+
+def test_the_package_sends_a_key() -> None:
+    with serving(key=KEY) as server:
+        with ollama.Client(host=server.url, headers={"Authorization": f"Bearer {KEY}"}) as client:
+            assert client.chat("fake", HELLO, options=GREEDY).message.content == "You said: hello"
+        with ollama.Client(host=server.url) as client, pytest.raises(ollama.ResponseError, match="key") as caught:
+            client.list()
+        assert caught.value.status_code == 401
+
+
+@pytest.mark.parametrize("given", ["one", ["one", "two"]])
+def test_embed(client: ollama.Client, server: Running, given: str | list[str]) -> None:
+    answer = client.embed("fake:latest", given, truncate=True, dimensions=HIDDEN_SIZE, options={"num_ctx": 1024})
+    same = server.openai.embeddings.create(model="fake", input=given, encoding_format="float")
+    assert answer.embeddings == [each.embedding for each in same.data]
+    assert (answer.model, answer.prompt_eval_count) == ("fake:latest", same.usage.prompt_tokens)
+    assert 0 <= answer.load_duration < answer.total_duration < 5e9
+
+
+@pytest.mark.parametrize(
+    ("fields", "fragment"),
+    [
+        ({"input": "x" * 1025}, "input[0] has 1025 tokens"),
+        ({"input": "x" * 1025, "truncate": True}, "input[0] has 1025 tokens"),
+        ({"input": []}, "input must be a string"),
+        ({"dimensions": 3}, "dimensions is 3; vectors of this model have 8"),
+        ({"options": {"num_ctx": 4096}}, "options.num_ctx is 4096"),
+    ],
+)
+def test_the_package_raises_what_is_wrong_with_texts(client: ollama.Client, fields: dict, fragment: str) -> None:
+    with pytest.raises(ollama.ResponseError) as caught:
+        client.embed("fake", **({"input": "x"} | fields))
+    assert caught.value.status_code == 400
+    assert fragment in caught.value.error
 
 
 def test_a_stream_that_fails_says_so() -> None:

@@ -139,7 +139,7 @@ def test_openapi_describes_the_requests(server: Running) -> None:
     assert set(document["paths"]) == {
         "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/models/{name}",
         "/tokenize", "/detokenize", "/health", "/metrics",
-        "/api/chat", "/api/generate", "/api/tags", "/api/ps", "/api/show", "/api/version",
+        "/api/chat", "/api/generate", "/api/embed", "/api/tags", "/api/ps", "/api/show", "/api/version",
     }  # fmt: skip
     fields = document["components"]["schemas"]["ChatCompletionRequest"]
     assert {"messages", "temperature", "stop", "logit_bias", "stream_options"} <= fields["properties"].keys()

@@ -6,9 +6,12 @@ import pytest
 from running_server import Running, serving, until
 
 from quipu.engine.fake import fake_model
+from quipu.serve.limits import Limits
 from quipu.serve.request_log import request_id, write_json, write_text
 
 SECRET = "my secret"
+KEY = "a-key-for-the-tests"
+PAGE = "https://chat.example.org"
 
 
 @pytest.fixture(params=[False, True])
@@ -53,6 +56,36 @@ def test_what_is_refused_or_unknown() -> None:
     assert [line["id"] for line in lines] == ids
     assert len(set(ids)) == 3
     assert SECRET not in json.dumps(lines)
+
+
+def test_what_the_guard_refuses_has_a_line_and_an_id() -> None:
+    lines: list[dict] = []
+    limits = Limits(header_bytes=600)
+    with serving(log=lines.append, log_prompts=True, key=KEY, limits=limits, cors_origins=[PAGE]) as server:
+        asked = {"model": "fake", "messages": [{"role": "user", "content": SECRET}]}
+        refused = [
+            server.http.post("/v1/chat/completions", json=asked, headers={"authorization": f"Bearer {KEY}{SECRET}"}),
+            server.http.post("/api/chat", json=asked, headers={"origin": "http://evil.example"}),
+            server.http.get(f"/v1/models?key={KEY}", headers={"origin": PAGE}),
+            server.http.get("/v1/models", headers={"x": SECRET * 100}),
+        ]
+    assert [answer.status_code for answer in refused] == [401, 403, 401, 431]
+    assert [(line["route"], line["status"]) for line in lines] == [("refused", each.status_code) for each in refused]
+    assert [line["id"] for line in lines] == [each.headers["x-request-id"] for each in refused]
+    assert "x-request-id" in refused[2].headers["access-control-expose-headers"]
+    assert SECRET not in json.dumps(lines)
+    assert KEY not in json.dumps(lines)
+
+
+def test_a_bug_has_a_line_and_an_id(monkeypatch, caplog) -> None:
+    lines: list[dict] = []
+    with serving(log=lines.append) as server:
+        monkeypatch.setattr(server.model, "prompt_ids", lambda _: 1 / 0)
+        answer = server.post("/tokenize", prompt="hi")
+    assert answer.status_code == 500
+    assert [(line["route"], line["status"], line["id"]) for line in lines] == [
+        ("/tokenize", 500, answer.headers["x-request-id"])
+    ]
 
 
 def test_several_prompts_and_a_client_that_leaves() -> None:

@@ -299,7 +299,8 @@ def test_overload_says_when_to_come_back() -> None:
         # A list of prompts, of which the first still has a place: nothing of it stays.
         first.close()
         until(lambda: server.stats().waiting == 0)
-        assert server.post(ROUTES[1], prompt=["a"] * 5).status_code == 429
+        assert server.post(ROUTES[1], prompt=["a"] * 2).status_code == 429
+        assert server.post(ROUTES[1], prompt=["a"] * 5).status_code == 400  # it could never start
         second.close()
         until(lambda: server.stats().running + server.stats().waiting + server.stats().blocks_used == 0)
 

@@ -1,11 +1,12 @@
 """What is on the wire: the bytes of a stream, silence, and clients that leave."""
 
+import asyncio
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from running_server import Running, serving, until
 
 from quipu.engine.fake import fake_model
+from quipu.serve.openai.sse import EventStream
+from quipu.types import Chunk
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
@@ -25,6 +28,28 @@ def normal(raw: bytes) -> list[str]:
     text = re.sub(r'"created":\d{10}', '"created":0', text)
     text = re.sub(r'"system_fingerprint":"fp_[0-9a-f]{10}"', '"system_fingerprint":"F"', text)
     return text.split("\n\n")
+
+
+def test_a_large_event_is_written_as_its_stream_writes_events() -> None:
+    """The first event of an echoed prompt, which may be megabytes, is encoded in a thread."""
+
+    class Lines(EventStream):
+        def frame(self, event: Mapping[str, Any], data: bytes) -> bytes:
+            return b"<" + data + b">" + str(event["text"]).encode()
+
+    class Texts:
+        def events(self, prompt: int, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+            yield {"text": chunk.text}
+
+        def last_events(self) -> Iterator[Mapping[str, Any]]:
+            return iter(())
+
+    async def frames() -> list[list[bytes]]:
+        stream = Lines(None, Texts(), 1)  # type: ignore[arg-type]  # no generation: the chunks are given here
+        chunks = (Chunk("a"), Chunk(prompt_logprobs=()), Chunk("b"), Chunk("c"))
+        return [await stream._events(0, chunk) for chunk in chunks]
+
+    assert asyncio.run(frames()) == [[b'<{"text":"%s"}>%s' % (each, each)] for each in (b"a", b"", b"b", b"c")]
 
 
 def test_a_chat_stream_byte_for_byte() -> None:

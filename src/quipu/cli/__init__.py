@@ -59,11 +59,15 @@ def parse(words: Sequence[str], environment: Mapping[str, str]) -> argparse.Name
     verbs = configurable(parser)
     if words and words[0] in verbs:
         settings.apply(words[0], verbs, words[1:], environment)
-    if words[:1] != ["run"]:
-        return parser.parse_args(words)
-    # After the settings: what a capability is given comes from no configuration.
-    run.add_fields(verbs["run"], words[1:])
-    return verbs["run"].parse_intermixed_args(words[1:])  # FILE may stand after options
+    if words[:1] == ["run"]:
+        # After the settings: what a capability is given comes from no configuration.
+        run.add_fields(verbs["run"], words[1:])
+        chosen = verbs["run"].parse_intermixed_args(words[1:])  # FILE may stand after options
+    else:
+        chosen = parser.parse_args(words)
+    for sentence in settings.unknown_variables(verbs, environment):
+        print(f"quipu: {sentence}", file=sys.stderr)
+    return chosen
 
 
 def configurable(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:

@@ -20,8 +20,6 @@ examples:
   quipu config serve
   quipu config serve --config ./quipu.toml --json"""
 
-SECRET = ("api-key",)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``run`` reads."""
@@ -33,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the settings. Raises InvalidConfiguration."""
     from quipu.cli import configurable
-    from quipu.cli.settings import check, find_file, in_force
+    from quipu.cli.settings import SECRET, check, find_file, in_force
 
     parsers = configurable()
     verbs = list(parsers) if arguments.verb is None else [arguments.verb]

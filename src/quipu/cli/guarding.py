@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 import re
 import secrets
 from dataclasses import fields
@@ -61,15 +60,13 @@ def limits(arguments: argparse.Namespace) -> Limits:
 def find_key(arguments: argparse.Namespace, address: str) -> tuple[str | None, str | None]:
     """The key for a server that listens on ``address``, and what to print if it was made here.
 
-    The options come before the variable. None is a server that only this machine reaches. Raises InvalidRequest for a
-    key that no client could send; an empty one is such a key, and not the absence of one.
+    None is a server that only this machine reaches. Raises InvalidRequest for a
+        key that no client could send; an empty one is such a key, and not the absence of one.
     """
     if arguments.api_key is not None:
-        return checked_key(arguments.api_key, "--api-key"), None
+        return checked_key(arguments.api_key, f"--api-key (or the variable {VARIABLE})"), None
     if arguments.api_key_file is not None:
         return checked_key(_read(Path(arguments.api_key_file)), f"--api-key-file {arguments.api_key_file}"), None
-    if VARIABLE in os.environ:
-        return checked_key(os.environ[VARIABLE], f"the variable {VARIABLE}"), None
     if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         return None, None
     key = secrets.token_urlsafe(32)

@@ -23,6 +23,8 @@ from quipu.errors import InvalidConfiguration
 PREFIX = "QUIPU_"
 LOCAL = Path("quipu.toml")
 NOT_SETTINGS = ("help", "config", "version")
+SECRET = ("api-key",)
+"""Options whose values are shown to nobody."""
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 MAX_BYTES = 1 << 20
 
@@ -119,18 +121,56 @@ def _name(action: argparse.Action) -> str:
 def in_force(
     verb: str, parser: argparse.ArgumentParser, file: File | None, environment: Mapping[str, str]
 ) -> Iterator[Setting]:
-    """The options of a verb, before its flags. Raises InvalidConfiguration for a value that the flag would refuse."""
-    for name, action in actions(parser).items():
-        variable = PREFIX + name.upper().replace("-", "_")
-        table = _table(file, verb, name)
-        if action.option_strings and variable in environment:
-            yield Setting(name, _value(action, environment[variable], variable), variable)
-        elif file is not None and table is not None:
-            where = file.where(table or None, name)
-            given = file.content[table][name] if table else file.content[name]
-            yield Setting(name, _value(action, given, f"{where}: {name}"), where)
-        else:
-            yield Setting(name, action.default, "default")
+    """The options of a verb, before its flags. Raises InvalidConfiguration for a value that the flag would refuse.
+
+    Of options that exclude each other, one in the environment takes the place of another in the file.
+    """
+    found = {name: _setting(verb, name, action, file, environment) for name, action in actions(parser).items()}
+    for rivals in _rivals(parser):
+        given = [found[name] for name in rivals if found[name].source != "default"]
+        strongest = [each for each in given if each.source in environment] or given
+        if len(strongest) > 1:
+            places = ", ".join(f"{each.name} ({each.source})" for each in strongest)
+            raise InvalidConfiguration(f"{places}: only one of these can be set; remove the other")
+        for each in given:
+            if each not in strongest:
+                found[each.name] = Setting(each.name, actions(parser)[each.name].default, "default")
+    yield from found.values()
+
+
+def unknown_variables(parsers: Mapping[str, argparse.ArgumentParser], environment: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each variable that looks like a setting and is none. Not an error: others may have set it."""
+    named = {name for parser in parsers.values() for name, each in actions(parser).items() if each.option_strings}
+    known = {_variable(name).removeprefix(PREFIX) for name in (*named, "config", "capabilities")}
+    for name in sorted(environment):
+        rest = name.removeprefix(PREFIX)
+        if rest != name and rest not in known:
+            near = difflib.get_close_matches(rest[:80], known, n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else "quipu config VERB lists the options"
+            yield f"the variable {name[:80]!r} sets nothing; {hint}"
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper().replace("-", "_")
+
+
+def _rivals(parser: argparse.ArgumentParser) -> list[list[str]]:
+    """Names of options that exclude each other."""
+    return [[_name(action) for action in group._group_actions] for group in parser._mutually_exclusive_groups]
+
+
+def _setting(
+    verb: str, name: str, action: argparse.Action, file: File | None, environment: Mapping[str, str]
+) -> Setting:
+    variable = _variable(name)
+    table = _table(file, verb, name)
+    if action.option_strings and variable in environment:
+        return Setting(name, _value(action, environment[variable], variable), variable)
+    if file is not None and table is not None:
+        where = file.where(table or None, name)
+        given = file.content[table][name] if table else file.content[name]
+        return Setting(name, _value(action, given, f"{where}: {name}"), where)
+    return Setting(name, action.default, "default")
 
 
 def _table(file: File | None, verb: str, name: str) -> str | None:
@@ -154,11 +194,15 @@ def _value(action: argparse.Action, given: Any, where: str) -> Any:
     return _one(action, given, where)
 
 
+def _shown(action: argparse.Action, given: Any) -> str:
+    return "(hidden)" if _name(action) in SECRET else f"{given!r:.80}"
+
+
 def _one(action: argparse.Action, given: Any, where: str) -> Any:
     wanted = (str,) if action.type is None else (str, int, float)
     if isinstance(given, bool) or not isinstance(given, wanted):
         kind = "text" if action.type is None else "a number or text"
-        raise InvalidConfiguration(f"{where} must be {kind}, got {given!r:.80}")
+        raise InvalidConfiguration(f"{where} must be {kind}, got {_shown(action, given)}")
     try:
         value = action.type(str(given)) if callable(action.type) else given
     except (ValueError, argparse.ArgumentTypeError) as error:
@@ -178,8 +222,9 @@ def apply(
     if file is not None:
         check(file, parsers)
     known = actions(parsers[verb])
+    flags = {word.partition("=")[0] for word in words}
+    given = {name for name, action in known.items() if flags & set(action.option_strings)}
+    given.update(*(rivals for rivals in _rivals(parsers[verb]) if given & set(rivals)))
     for setting in in_force(verb, parsers[verb], file, environment):
-        action = known[setting.name]
-        given = any(word.partition("=")[0] in action.option_strings for word in words)
-        if setting.source != "default" and not given:  # a flag that may be repeated would add to a default
-            parsers[verb].set_defaults(**{action.dest: setting.value})
+        if setting.source != "default" and setting.name not in given:  # a repeated flag would add to a default
+            parsers[verb].set_defaults(**{known[setting.name].dest: setting.value})

@@ -142,6 +142,11 @@ class Engine:
             self._inbox.notify()
         return Handle(self, sequences)
 
+    def check_room(self, count: int) -> None:
+        """Raise Overloaded if ``count`` more answers had to wait in a queue that is full, as ``submit`` would."""
+        with self._inbox:
+            self._scheduler.check_room(count, len(self._submitted))
+
     def abort(self, sequences: Collection[Sequence]) -> None:
         """Stop ``sequences`` before the next step; those already finished are left alone."""
         with self._inbox:
@@ -179,13 +184,7 @@ class Engine:
         limit, length = self.context_length, len(prompt)
         wanted = sampling.max_tokens
         if length + (1 if wanted is None else wanted) > limit:
-            asked = "" if wanted is None else f" and max_tokens asks for {wanted} more"
-            advice = "Shorten the prompt" if length >= limit else "Ask for fewer tokens or shorten the prompt"
-            raise ContextLengthExceeded(
-                f"the prompt has {length} tokens{asked}; the context of this model, as loaded, is {limit} tokens. "
-                f"{advice}, or load the model with a larger --context if it allows one.",
-                param="messages" if length >= limit else "max_tokens",
-            )
+            raise ContextLengthExceeded.of(length, limit, asked=wanted)
 
     def _loop(self) -> None:
         reason = "the engine was closed while this request was waiting or running"

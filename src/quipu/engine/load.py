@@ -80,6 +80,7 @@ def load(
     runner = torch_runner.TorchRunner.load(
         checkpoint.config, tensors, run_dtype, where, blocks, threads=threads, progress=progress
     )
+    checkpoint.check_unchanged()  # a file that was written to meanwhile is weights of two models
     return_freed_memory()
 
     def reference(ids: Sequence[int]) -> NDArray[np.float32]:
@@ -148,7 +149,16 @@ def _plan(
             f"{room * per_block / GIB:.2f} GiB may be used; ask for a smaller --context or more --kv-memory",
             param="context",
         )
-    return length, min(room, blocks_for(length) * concurrency)
+    blocks = min(room, blocks_for(length) * concurrency)
+    cache = blocks * per_block
+    if cache > left:
+        raise NotEnoughMemory(
+            f"the weights take {plan.weights_bytes / GIB:.1f} GiB in {dtype}, the KV cache {cache / GIB:.1f} GiB as "
+            f"asked, and {free / GIB:.1f} GiB of memory are free; ask for less --kv-memory, or for a smaller --context "
+            "or --concurrency",
+            param="kv_memory",
+        )
+    return length, blocks
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:

@@ -40,6 +40,8 @@ Event = Chunk | QuipuError
 
 
 Embedded = NDArray[np.float32] | QuipuError
+TRIMMED = 16
+"""A conversation may be so many times longer than the context, if its template leaves out the rest."""
 EMBEDDED_AT_ONCE = 8
 """Inputs of one batch of embeddings that are at the engine together: the queue is there for others, too."""
 
@@ -118,18 +120,31 @@ class LocalModel:
             )
         return self._chat_format.encode(messages)
 
-    def check_length(self, prompt: Prompt) -> None:
-        """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long."""
+    def check_room(self, answers: int) -> None:
+        """Raise what ``submit`` would now raise for so many answers: before their prompts are tokenized, it is cheap.
+
+        Raises Overloaded, or InvalidRequest if they could never start together.
+        """
+        self.engine.check_room(answers)
+
+    def check_length(self, prompt: Prompt, name: str = "the prompt") -> None:
+        """Raise ContextLengthExceeded for a text that cannot fit by its length alone: tokenizing it would take long.
+
+        ``name`` is what the error calls it.
+        """
+        if not isinstance(prompt, str) and not is_conversation(prompt):
+            return  # token ids, whose number the engine looks at
         texts = [prompt] if isinstance(prompt, str) else [_said(message) for message in prompt]
         tokenizer = self._tokenizer
         least = 0 if tokenizer is None else sum(map(tokenizer.least_tokens, texts))
+        if tokenizer is not None and least <= self.context_length and not isinstance(prompt, str):
+            # What a template may trim or drop is not held against a prompt, unless there is far too much of it.
+            least = sum(tokenizer.least_tokens(_content(message)) for message in prompt) // TRIMMED
         if least > self.context_length:
-            raise ContextLengthExceeded(
-                f"the prompt has at least {least} tokens; the context of this model, as loaded, is "
-                f"{self.context_length} tokens. Shorten the prompt, or load the model with a larger --context if it "
-                "allows one.",
-                param="prompt" if isinstance(prompt, str) else "messages",
-            )
+            error = ContextLengthExceeded.of(least, self.context_length, at_least=True, name=name)
+            if is_conversation(prompt):
+                error.param = "messages"
+            raise error
 
     def count(self, messages: Prompt) -> int:
         """Tokens of the prompt after chat formatting."""
@@ -153,7 +168,12 @@ class LocalModel:
         ``continues``: the text goes on from the prompt's, so a space at its beginning is meant.
         """
         answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues)
-        return self.engine.submit(prompt, sampling, answers)
+        try:
+            return self.engine.submit(prompt, sampling, answers)
+        except ContextLengthExceeded as error:
+            if not continues and error.param == "prompt":
+                error.param = "messages"
+            raise
 
     def submit_embedding(self, prompt: Sequence[int], on_done: Callable[[Embedded], None]) -> Handle:
         """Compute the mean of the final hidden states of token ids; see ``embed``.
@@ -409,9 +429,14 @@ class _Answer:
 
 def _said(message: Any) -> str:
     """What a user says in ``message``, without the spaces that a template may trim; templates drop other texts."""
-    if not isinstance(message, Mapping) or message.get("role") != "user" or not isinstance(message.get("content"), str):
-        return ""
-    return str(message["content"]).strip()
+    role = message.get("role") if isinstance(message, Mapping) else getattr(message, "role", None)
+    return _content(message).strip() if role == "user" else ""
+
+
+def _content(message: Any) -> str:
+    """The text of ``message``, a Message or a mapping, if it has one that is plain."""
+    content = message.get("content") if isinstance(message, Mapping) else getattr(message, "content", None)
+    return content if isinstance(content, str) else ""
 
 
 def _named(score: Score, tokenizer: Tokenizer | None) -> TokenLogprob:

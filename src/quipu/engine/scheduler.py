@@ -40,7 +40,7 @@ class Scheduler:
         """Raise Overloaded if ``count`` more sequences would make the queue longer than allowed, or InvalidRequest
         if they would even if nothing else ran.
 
-        What can start at once does not count against the queue. ``submitted`` are on their way to it.
+        What can start at once does not count against the queue; ``submitted`` ones will be in it before these.
         """
         if count > self.queue + self.concurrency:
             raise InvalidRequest(
@@ -48,8 +48,8 @@ class Scheduler:
                 f"{self.queue} wait, so it could never start: ask for fewer, or start with a larger --queue",
                 param="n",
             )
-        running, waiting = len(self.running), len(self.waiting) + submitted
-        if waiting + count > self.queue + max(0, self.concurrency - running):
+        running, waiting = len(self.running), len(self.waiting)
+        if waiting + submitted + count > self.queue + max(0, self.concurrency - running):
             raise Overloaded(
                 f"{running} answers are being generated and {waiting} wait; the queue holds {self.queue}. "
                 "Try again shortly, or start the server with a larger --queue.",

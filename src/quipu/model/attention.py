@@ -68,7 +68,6 @@ class PagedCache:
         self.values = [self._allocate(dtype, device) for _ in range(config.layers)]
 
     def _allocate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        # Zeros matter: a masked position has weight 0, and 0 times the NaN that old memory may hold is NaN.
         if device.type != "cpu":
             return torch.zeros(self._shape, dtype=dtype, device=device)
         # numpy's zeros are untouched pages; torch's would be written, and so resident, at once.
@@ -155,15 +154,25 @@ class _Decode:
         self._longest = longest
         self._mask: Tensor | None = None
         if min(lengths) < longest:
-            visible = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+            ends = torch.tensor(lengths, device=device)[:, None]
+            visible = torch.arange(longest, device=device) < ends
             self._mask = _additive(visible, cache.keys[0].dtype)[:, None, None, :]
+            padded = torch.arange(width * cache.block_size, device=device) >= ends
+            self._hidden = padded.flatten().nonzero()[:, 0]
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """query [B, H, D] -> [B, H, D]. The G queries of a key head take the place of a sequence dimension."""
-        key = self._blocks.read(keys)[:, : self._longest].transpose(1, 2)
-        value = self._blocks.read(values)[:, : self._longest].transpose(1, 2)
+        key, value = (self._read(pool)[:, : self._longest].transpose(1, 2) for pool in (keys, values))
         grouped = query.unflatten(1, (keys.shape[2], -1))
         return scaled_dot_product_attention(grouped, key, value, attn_mask=self._mask).flatten(1, 2)
+
+    def _read(self, pool: Tensor) -> Tensor:
+        found = self._blocks.read(pool)
+        if self._mask is not None:
+            # What another sequence left there. The mask does not hide all of it: NaN and infinity plus -inf, or times
+            # 0, are NaN. Several sequences are always gathered, so this is a copy.
+            found.flatten(0, 1).index_fill_(0, self._hidden, 0)
+        return found
 
 
 class _Prompt:

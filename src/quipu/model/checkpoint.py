@@ -15,7 +15,7 @@ from typing import Any, Literal
 from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 from quipu.model import folder as side
 from quipu.model.config import ModelConfig, from_gguf, from_huggingface, from_meta
-from quipu.model.files import FileState, check_unchanged, file_states, read_json, reading
+from quipu.model.files import FileState, check_same, check_unchanged, file_states, read_json, reading
 from quipu.model.folder import TokenizerSource
 from quipu.model.gguf import GGUFFile, canonical_name, canonical_tensors, read_gguf, rope_divisors
 from quipu.model.known import cached_snapshot, known_models
@@ -30,8 +30,9 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 class Checkpoint:
     """An opened checkpoint: configuration and weights, checked against each other, and what else its files say.
 
-        ``tensors`` go by canonical (Hugging Face) names. ``metadata`` is the GGUF's, else empty. ``sampling_defaults``
-    XX"""
+    ``tensors`` go by canonical (Hugging Face) names. ``metadata`` is the GGUF's, else empty. ``sampling_defaults`` are
+    the files' own, by the names of ``types.Sampling``. ``states``: what each of ``files`` was when it was opened.
+    """
 
     path: Path
     format: Format
@@ -83,9 +84,9 @@ class Checkpoint:
 
         For several files it is the hash of the sorted lines "name hash\\n" over ``files``, so that it is the same
         wherever the folder lies and can be recomputed with sha256sum. ``progress`` gets (bytes read, bytes in all).
+        Raises DamagedCheckpoint where a file is not the one that was opened: its hash would be that of other weights.
         """
-        with reading(self.path):
-            total = sum(path.stat().st_size for path in self.files)
+        total = sum(size for _, size, _ in self.states.values())
         done = 0
         lines = []
         for path in self.files:
@@ -96,6 +97,7 @@ class Checkpoint:
                     done += len(piece)
                     if progress is not None:
                         progress(done, total)
+                check_same(path, file, self.states[path])
             lines.append(f"{path.name} {digest.hexdigest()}\n")
         if len(lines) == 1:
             return lines[0].split()[-1]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import mmap
+import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,18 @@ def file_states(paths: Iterable[Path]) -> dict[Path, FileState]:
     states = {}
     for path in paths:
         with reading(path):
-            status = path.stat()
-        states[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+            states[path] = _state(path.stat())
     return states
+
+
+def _state(status: os.stat_result) -> FileState:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_same(path: Path, opened: BinaryIO, state: FileState) -> None:
+    """Raise DamagedCheckpoint unless the file ``opened`` at ``path`` is the one that ``state`` was taken of."""
+    if _state(os.fstat(opened.fileno())) != state:
+        raise DamagedCheckpoint(f"{path} is not the file any more that was opened; load the model again")
 
 
 def check_unchanged(states: Mapping[Path, FileState]) -> None:

@@ -22,6 +22,7 @@ from quipu.serve.body_limit import LimitBody
 from quipu.serve.guard import Guard
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import CountRequests
+from quipu.serve.ollama import embed as ollama_embed
 from quipu.serve.ollama import generation as ollama_generation
 from quipu.serve.ollama import models as ollama_models
 from quipu.serve.openai import chat, completions, embeddings, models, responses, tokenize
@@ -35,15 +36,15 @@ STATIC = Path(__file__).parent / "static"
 
 
 class Application(FastAPI):
-    """FastAPI behind a guard, which nothing is reached around, not even the framework's own error answers."""
+    """FastAPI inside ``around``, which nothing is reached around, not even the framework's own error answers."""
 
-    def __init__(self, guard: Callable[[ASGIApp], Guard], **options: Any) -> None:
+    def __init__(self, around: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
         super().__init__(**options)
-        self._guard = guard
+        self._around = around
 
     def build_middleware_stack(self) -> ASGIApp:
         """Called by Starlette once, at the first request."""
-        return self._guard(super().build_middleware_stack())
+        return self._around(super().build_middleware_stack())
 
 
 def create_app(
@@ -77,13 +78,17 @@ def create_app(
         cors_origins=[checked_origin(origin) for origin in cors_origins],
     )
 
+    def around(inside: ASGIApp) -> ASGIApp:
+        # The log is outside of the guard: what is refused has an id and a line, too.
+        return LogRequests(guard(inside), write=log, prompts=log_prompts)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(service.close)
 
     app = Application(
-        guard,
+        around,
         title="quipu",
         description="An OpenAI-compatible server for Llama models.",
         version=quipu.__version__,
@@ -98,18 +103,8 @@ def create_app(
     add_error_handlers(app)
     app.add_middleware(LimitBody, limits=service.limits, raw=documents.PATH)
     app.add_middleware(CountRequests, metrics=service.metrics)
-    app.add_middleware(LogRequests, write=log, prompts=log_prompts)
-    for room in (
-        chat,
-        completions,
-        responses,
-        embeddings,
-        models,
-        tokenize,
-        ollama_generation,
-        ollama_models,
-        capabilities,
-    ):
+    openai_rooms = (chat, completions, responses, embeddings, models, tokenize)
+    for room in (*openai_rooms, ollama_generation, ollama_embed, ollama_models, capabilities):
         app.include_router(room.routes(service))
     app.include_router(documents.routes())
     app.include_router(pages.routes())

@@ -16,6 +16,7 @@ from quipu.capabilities.base import Capability, Delta, Event, Progress, Result
 from quipu.errors import CapabilityNotFound, QuipuError
 from quipu.serve.capability_call import CapabilityCall
 from quipu.serve.capability_schema import CapabilityFields, card, input_of, request_of, result_of
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.answer import usage_object
 from quipu.serve.openai.errors import encoded, error_object
@@ -29,7 +30,7 @@ FIRST_SECONDS = 0.5
 
 def routes(service: Service) -> APIRouter:
     """The routes, for the models of ``service``. Raises InvalidConfiguration for a capability that cannot be used."""
-    router = APIRouter(tags=["Capabilities"])
+    router = APIRouter(tags=["Capabilities"], route_class=JSONRoute)
     cards = {each.id: card(each) for each in capabilities.all_capabilities()}
     listed = encode({"object": "list", "data": list(cards.values())})
     running: set[CapabilityCall] = set()
@@ -144,7 +145,8 @@ class CapabilityStream(LiveStream):
 
     async def frames(self, item: Event) -> Sequence[bytes]:
         """The event."""
-        return [self.frame(self._answer.event(item))]
+        event = self._answer.event(item)
+        return [self.frame(event, encode(event))]
 
     def error_frame(self, error: QuipuError) -> bytes:
         """The error, as an event with its type."""

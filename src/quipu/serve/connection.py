@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import cache
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,9 +16,14 @@ from quipu.serve.openai.errors import quipu_error_response
 
 
 class Connection(H11Protocol):
-    """Set ``limits`` in a subclass: uvicorn makes the instances. Errors of the protocol are OpenAI's object, too."""
+    """Set ``limits`` and ``idle`` in a subclass: uvicorn makes the instances.
+
+    Errors of the protocol are OpenAI's object, too.
+    """
 
     limits: Limits
+    idle: dict[Connection, None]
+    """In the order in which they became idle; those that are busy again are still in it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection; if there are too many, close the one that has had no request for longest."""
@@ -25,15 +31,14 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._idle_since = self._read_at = time.monotonic()
         self._unread = 0
+        self.idle[self] = None
         if len(self.connections) > self.limits.connections:
-            others = [each for each in self.connections if isinstance(each, Connection) and not each.busy]
-            idle = min(others, key=lambda each: each._idle_since)
-            idle.refuse(
-                ServerBusy(
-                    f"too many connections; this server takes {self.limits.told('connections')}. Try again shortly.",
-                    retry_after=1,
-                )
-            )
+            self._longest_idle().refuse(_too_many(self.limits))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.idle.pop(self, None)
+        super().connection_lost(exc)
 
     @property
     def busy(self) -> bool:
@@ -54,28 +59,50 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """From here on the client may be idle."""
         self._idle_since = time.monotonic()
+        self.idle.pop(self, None)
+        self.idle[self] = None
         super().on_response_complete()
 
-    def refuse(self, error: QuipuError) -> None:
-        """Answer with ``error``, whatever was asked, and close."""
+    def refuse(self, answer: bytes) -> None:
+        """Send ``answer``, whatever was asked, and close."""
         self.connections.discard(self)  # no longer counted, even if closing takes a moment
-        response = quipu_error_response(error)
+        self.idle.pop(self, None)
         if self.conn.our_state is h11.IDLE or self.conn.our_state is h11.SEND_RESPONSE:
-            headers = [*response.raw_headers, (b"connection", b"close")]
-            self._write(h11.Response(status_code=error.status, headers=headers, reason=b""))
-            self._write(h11.Data(data=bytes(response.body)))
-            self._write(h11.EndOfMessage())
+            self.transport.write(answer)
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn while it handles the parser's error, which knows more than ``msg``."""
         error = sys.exception()
         if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
-            self.refuse(HeadersTooLarge(f"address and headers: {self.limits.told('header_bytes')}"))
+            self.refuse(_answer(HeadersTooLarge(f"address and headers: {self.limits.told('header_bytes')}")))
         else:
-            self.refuse(InvalidRequest(f"this is not HTTP/1.1 as it should be: {error}"))
+            self.refuse(_answer(InvalidRequest(f"this is not HTTP/1.1 as it should be: {error}")))
 
-    def _write(self, event: h11.Event) -> None:
-        data = self.conn.send(event)
-        if data:
-            self.transport.write(data)
+    def _longest_idle(self) -> Connection:
+        while (first := next(iter(self.idle))).busy:
+            del self.idle[first]  # until its answer is complete
+        return first
+
+
+@cache
+def _too_many(limits: Limits) -> bytes:
+    """Kept, because a flood is when there is no time to write it again and again."""
+    return _answer(
+        ServerBusy(
+            f"too many connections; this server takes {limits.told('connections')}. Try again shortly.", retry_after=1
+        )
+    )
+
+
+def _answer(error: QuipuError) -> bytes:
+    """``error`` as the last answer on a connection."""
+    response = quipu_error_response(error)
+    connection = h11.Connection(h11.SERVER)
+    headers = [*response.raw_headers, (b"connection", b"close")]
+    events = (
+        h11.Response(status_code=error.status, headers=headers, reason=b""),
+        h11.Data(data=bytes(response.body)),
+        h11.EndOfMessage(),
+    )
+    return b"".join(filter(None, map(connection.send, events)))

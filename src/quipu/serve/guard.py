@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -18,6 +19,9 @@ from quipu.serve.openai.errors import quipu_error_response
 
 OPEN_PATH = "/health"
 """The one path that needs no key, and that is answered however busy the server is."""
+
+REFUSED = "refused"
+"""In metrics and log instead of the route, which a request that is refused here does not get to."""
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "content-security-policy": "; ".join(
@@ -73,6 +77,7 @@ class Guard:
         self._hosts = frozenset(host.lower() for host in allowed_hosts)
         self._origins = frozenset(checked_origin(origin) for origin in cors_origins)
         self._active = 0
+        self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with what is wrong."""
@@ -98,14 +103,21 @@ class Guard:
                 self._check_key(headers)
                 self._check_room()
         except QuipuError as error:
-            self._metrics.requests.labels("", "refused", error.status).inc()
-            await _refusal(error, headers)(scope, receive, send)
+            self._metrics.requests.labels("", REFUSED, error.status).inc()
+            scope["state"]["route"] = REFUSED  # for the log
+            await _refusal(error)(scope, receive, send)
             return
-        self._active += scope["path"] != OPEN_PATH
+        if scope["path"] == OPEN_PATH:
+            await self._app(scope, receive, send)
+            return
+        self._active += 1
         try:
+            # One begins each time that the event loop goes round, so that hundreds at once keep nobody else waiting.
+            async with self._turn:
+                await asyncio.sleep(0)
             await self._app(scope, receive, send)
         finally:
-            self._active -= scope["path"] != OPEN_PATH
+            self._active -= 1
 
     def _check_size(self, scope: Scope) -> None:
         # The parser only bounds what is incomplete: headers that arrive in one piece are of any size.
@@ -180,12 +192,13 @@ def _preflight(headers: Headers) -> Response:
     return Response(status_code=204, headers=allowed)
 
 
-def _refusal(error: QuipuError, headers: Headers) -> Response:
+def _refusal(error: QuipuError) -> Response:
     response = quipu_error_response(error)
     if isinstance(error, WrongKey):
-        # Only to someone who opens a page: a browser shows its password dialog also for what a page's script fetches.
-        page = "text/html" in headers.get("accept", "")
-        response.headers["www-authenticate"] = f'{"Basic" if page else "Bearer"} realm="quipu"'
+        # Of the two, browsers know Basic. They ask for the key before they show a page, send it along with what its
+        # scripts fetch, and ask again when the server has another one.
+        for scheme in ("Bearer", "Basic"):
+            response.headers.append("www-authenticate", f'{scheme} realm="quipu"')
     return response
 
 
@@ -193,7 +206,11 @@ def _protected(send: Send, origin: str | None) -> Send:
     """``send`` that adds the security headers, and lets a page of ``origin`` read the answer."""
     added: Iterable[tuple[str, str]] = SECURITY_HEADERS.items()
     if origin is not None:
-        added = [*added, ("access-control-allow-origin", origin), ("access-control-expose-headers", "retry-after")]
+        added = [
+            *added,
+            ("access-control-allow-origin", origin),
+            ("access-control-expose-headers", "retry-after, x-request-id"),
+        ]
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

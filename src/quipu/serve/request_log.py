@@ -74,7 +74,7 @@ class LogRequests:
                     "id": identity,
                     "method": scope["method"],
                     # Of the route: what else a client writes into an address does not belong into a log.
-                    "route": scope["route"].path if "route" in scope else "unknown",
+                    "route": state.get("route") or (scope["route"].path if "route" in scope else "unknown"),
                     "status": state.get("status", 500),
                     "model": state.get("model"),
                     **_generated(state.get("generation"), self._prompts),

@@ -16,11 +16,18 @@ import uvicorn
 from fastapi import FastAPI
 
 from quipu.errors import CannotListen
+from quipu.serve import interpreter
 from quipu.serve.connection import Connection
 from quipu.serve.service import Service
 
 GRACE_SECONDS = 2.0
 """How long answers may still take once the server is told to stop."""
+TIDIED_AT = (1, 25)
+"""Looks without a request in progress: at once, and again when threads that nobody waits for any more have ended."""
+ACCEPTED_AT_ONCE = 16
+"""Connections that are accepted each time that the event loop goes round, so that those in a flood wait, not others."""
+BACKLOG = 2048
+"""Connections that the kernel keeps for us until they are accepted."""
 TICKS = 2
 """uvicorn's ticks, tenths of a second, between two looks at slow connections."""
 
@@ -38,6 +45,7 @@ def run(
     Open streams get ``grace_seconds`` to complete, and then an error event.
     """
     service: Service = app.state.service
+    interpreter.prepare()
     try:
         Server(app, service, announce or _print, grace_seconds).run([listener])
     finally:
@@ -98,7 +106,8 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             # h11, pure Python and strict. "auto" would take whichever parser happens to be installed.
-            http=type("Connection", (Connection,), {"limits": service.limits}),
+            http=type("Connection", (Connection,), {"limits": service.limits, "idle": {}}),
+            backlog=ACCEPTED_AT_ONCE,
             h11_max_incomplete_event_size=service.limits.header_bytes,
             ws="none",
             # The last resort, for a client that reads so slowly that even the end of its stream cannot be sent.
@@ -109,10 +118,13 @@ class Server(uvicorn.Server):
         self._service = service
         self._announce = announce
         self._grace_seconds = grace_seconds
+        self._quiet_looks = TIDIED_AT[-1]  # nothing happened yet
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say so."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # uvicorn has one number for this and for how many it accepts at once
         if self.started and sockets:
             self._announce(greeting(address(sockets[0]), self._service.names[0], self._locked))
 
@@ -120,9 +132,13 @@ class Server(uvicorn.Server):
         """Called by uvicorn ten times a second."""
         if counter % TICKS == 0:
             now = time.monotonic()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
-                    connection.watch(now)
+            connections = [each for each in self.server_state.connections if isinstance(each, Connection)]
+            for connection in connections:
+                connection.watch(now)
+            busy = any(connection.busy for connection in connections)
+            self._quiet_looks = 0 if busy else self._quiet_looks + 1
+            if self._quiet_looks in TIDIED_AT:
+                interpreter.tidy()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

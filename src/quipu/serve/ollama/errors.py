@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from quipu.errors import QuipuError
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.openai.errors import answer_to
 
 
@@ -21,7 +21,7 @@ def message_body(message: str) -> bytes:
     return json.dumps({"error": message}, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-class OllamaRoute(APIRoute):
+class OllamaRoute(JSONRoute):
     """A route whose failures have the status and the sentence of ours, in Ollama's shape."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

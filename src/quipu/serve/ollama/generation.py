@@ -16,7 +16,7 @@ from quipu.errors import InvalidRequest, QuipuError
 from quipu.serve.metrics import LEFT
 from quipu.serve.ollama.errors import OllamaRoute, message_body
 from quipu.serve.ollama.names import served_name
-from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields
+from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields, Options
 from quipu.serve.openai.answer import begin
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.sse import EventStream, encode
@@ -66,7 +66,7 @@ async def _respond(
     answer = OllamaAnswer(body.model, said)
     body = body.model_copy(update={"model": served_name(service, body.model)})
     with await service.borrow(body.model, request) as model:
-        _check_context(model, body)
+        check_context(model, body.options)
         if prompt is None:  # Ollama's way to load a model before it is needed
             return Response(encode(answer.loaded()), media_type="application/json")
         generation = await begin(service, request, body, [prompt])
@@ -82,8 +82,9 @@ async def _respond(
     return Response(encode(whole), media_type="application/json")
 
 
-def _check_context(model: LocalModel, body: GenerationFields) -> None:
-    asked = None if body.options is None else body.options.num_ctx
+def check_context(model: LocalModel, options: Options | None) -> None:
+    """Raises InvalidRequest if ``options`` ask for a larger context than ``model`` was loaded with."""
+    asked = None if options is None else options.num_ctx
     loaded = model.context_length
     if asked is not None and asked > loaded:
         raise InvalidRequest(
@@ -169,9 +170,9 @@ class JSONLines(EventStream):
     keep_alive = b""
     done = b""
 
-    def frame(self, event: Mapping[str, Any]) -> bytes:
+    def frame(self, event: Mapping[str, Any], data: bytes) -> bytes:
         """One line."""
-        return encode(event) + b"\n"
+        return data + b"\n"
 
     def error_frame(self, error: QuipuError) -> bytes:
         """The last line of a stream that failed."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from quipu.serve.openai.schemas import Schema, Stops, fault
+from quipu.serve.openai.schemas import Inputs, Schema, Stops, fault
 
 # Not supported; the values given here ask for nothing. See ``openai.schemas.NEUTRAL``.
 NEUTRAL_OPTIONS: Mapping[str, tuple[Any, ...]] = {
@@ -125,6 +125,19 @@ class GenerateRequest(GenerationFields):
         if self.raw and self.system:
             raise fault("system is not used when raw is true; write it into the prompt", "system")
         return self
+
+
+class EmbedRequest(Schema):
+    """One vector for each text. ``truncate`` and ``keep_alive`` are accepted, without effect: nothing is ever cut."""
+
+    neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    model: str
+    input: Inputs
+    truncate: bool | None = None
+    options: Options | None = None
+    keep_alive: float | str | None = None
+    dimensions: int | None = None
 
 
 class ShowRequest(Schema):

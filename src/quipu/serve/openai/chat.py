@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quipu.engine.local import LocalModel
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.openai.answer import CONTENT, Envelope, begin, finite, respond
 from quipu.serve.openai.schemas import ChatCompletionRequest
 from quipu.serve.service import Service
@@ -18,7 +19,7 @@ from quipu.types import Chunk, Completion, TokenLogprob
 
 def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 
     @router.post("/v1/chat/completions", summary="Answer a conversation", responses=CONTENT)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:

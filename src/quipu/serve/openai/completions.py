@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.openai.answer import CONTENT, Envelope, begin, respond
 from quipu.serve.openai.generation import Generation
 from quipu.serve.openai.schemas import CompletionRequest
@@ -19,7 +20,7 @@ from quipu.types import Chunk, Completion, TokenLogprob
 
 def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 
     @router.post("/v1/completions", summary="Continue texts or token ids", responses=CONTENT)
     async def completions(body: CompletionRequest, request: Request) -> Response:

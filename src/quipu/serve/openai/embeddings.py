@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter
@@ -17,53 +17,76 @@ from starlette.responses import Response
 
 from quipu.engine.engine import Handle
 from quipu.engine.local import EMBEDDED_AT_ONCE, Embedded, LocalModel, normalized
-from quipu.errors import ContextLengthExceeded, InvalidRequest, QuipuError
+from quipu.errors import ContextLengthExceeded, InvalidRequest, QuipuError, TookTooLong
+from quipu.serve.json_route import JSONRoute
+from quipu.serve.limits import Limits
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.generation import unless_disconnected
 from quipu.serve.openai.schemas import EmbeddingRequest
 from quipu.serve.openai.sse import encode
 from quipu.serve.service import Service
 
+Result = TypeVar("Result")
+
 
 def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 
     @router.post("/v1/embeddings", summary="Texts or token ids to vectors", response_class=Response)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         with await service.borrow(body.model, request) as model:
-            _check_dimensions(body, model)
-            inputs = await asyncio.to_thread(_ids, model, body.input)
-            vectors = await unless_disconnected(request.receive, _embed(model, inputs))
-        if vectors is None:
+            found = await embedded(model, request, body.input, body.dimensions, service.limits)
+        if found is None:
             return Response(status_code=LEFT)  # nobody reads it; the metrics count it
-        answer = await asyncio.to_thread(_answer, body, vectors, sum(map(len, inputs)))
+        answer = await asyncio.to_thread(_answer, body, *found)
         return Response(answer, media_type="application/json")
 
     return router
 
 
-def _check_dimensions(body: EmbeddingRequest, model: LocalModel) -> None:
+async def embedded(
+    model: LocalModel, request: Request, inputs: Sequence[str | list[int]], dimensions: int | None, limits: Limits
+) -> tuple[NDArray[np.float32], int] | None:
+    """float32 [inputs, hidden size], and how many tokens the inputs have; None if the client left meanwhile.
+
+    Raises InvalidRequest unless ``dimensions`` is None or the model's own size, ContextLengthExceeded,
+    LimitExceeded, and TookTooLong.
+    """
+    _check_dimensions(dimensions, model)
+    ids = await asyncio.to_thread(_ids, model, inputs, limits)
+    vectors = await unless_disconnected(request.receive, _in_time(_embed(model, ids), limits))
+    return None if vectors is None else (vectors, sum(map(len, ids)))
+
+
+def _check_dimensions(dimensions: int | None, model: LocalModel) -> None:
     size = model.facts.hidden_size
-    if body.dimensions not in (None, size):
+    if dimensions not in (None, size):
         raise InvalidRequest(
-            f"dimensions is {body.dimensions}; vectors of this model have {size} and cannot be shortened: leave it out",
+            f"dimensions is {dimensions}; vectors of this model have {size} and cannot be shortened: leave it out",
             param="dimensions",
         )
 
 
-def _ids(model: LocalModel, inputs: Sequence[str | list[int]]) -> list[list[int]]:
-    for each in inputs:
-        model.check_length(each)
-    result = [model.prompt_ids(each) for each in inputs]
-    for place, ids in enumerate(result):
+def _ids(model: LocalModel, inputs: Sequence[str | list[int]], limits: Limits) -> list[list[int]]:
+    limits.check_inputs(len(inputs))
+    result: list[list[int]] = []
+    for place, each in enumerate(inputs):
+        model.check_length(each, f"input[{place}]")
+        ids = model.prompt_ids(each)
         if len(ids) > model.context_length:
-            raise ContextLengthExceeded(
-                f"input[{place}] has {len(ids)} tokens; the context of this model, as loaded, is "
-                f"{model.context_length}. Split the text.",
-                param=f"input[{place}]",
-            )
+            raise ContextLengthExceeded.of(len(ids), model.context_length, name=f"input[{place}]")
+        result.append(ids)
+    limits.check_input_tokens(sum(map(len, result)))
     return result
+
+
+async def _in_time(work: Coroutine[Any, Any, Result], limits: Limits) -> Result:
+    try:
+        async with asyncio.timeout(limits.request_seconds):
+            return await work
+    except TimeoutError:
+        raise TookTooLong.of(limits.request_seconds, "send fewer or shorter inputs") from None
 
 
 async def _embed(model: LocalModel, inputs: Sequence[Sequence[int]]) -> NDArray[np.float32]:

@@ -76,10 +76,7 @@ class Generation:
             async with asyncio.timeout_at(self._deadline):
                 place, event = await self._events.get()
         except TimeoutError:
-            raise TookTooLong(
-                f"the answer was not complete after {self._limits.request_seconds:g} seconds; ask for fewer tokens, "
-                "or start the server with a larger --request-timeout"
-            ) from None
+            raise TookTooLong.of(self._limits.request_seconds, "ask for fewer tokens") from None
         if isinstance(event, QuipuError):
             raise event
         if event.finish_reason is not None:
@@ -100,6 +97,7 @@ class Generation:
 
     def _submit(self) -> None:
         self._limits.check(self.sampling, self.given)
+        self.model.check_room(len(self.given) * self.sampling.n)
         for prompt in self.given:
             self.model.check_length(prompt)
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.

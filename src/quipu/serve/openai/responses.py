@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quipu.errors import QuipuError
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.answer import CONTENT, begin
 from quipu.serve.openai.generation import Generation, unless_disconnected
@@ -25,7 +26,7 @@ Event = Mapping[str, Any]
 
 def routes(service: Service) -> APIRouter:
     """The route, for the models of ``service``."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JSONRoute)
 
     @router.post("/v1/responses", summary="Answer an input", responses=CONTENT)
     async def responses(body: ResponsesRequest, request: Request) -> Response:
@@ -155,14 +156,15 @@ class NamedEvents(EventStream):
         super().__init__(generation, answer, keep_alive_seconds)
         self._response = answer
 
-    def frame(self, event: Event) -> bytes:
+    def frame(self, event: Event, data: bytes) -> bytes:
         """The event under its name."""
         name: str = event["type"]
-        return f"event: {name}\n".encode() + super().frame(event)
+        return f"event: {name}\n".encode() + super().frame(event, data)
 
     def error_frame(self, error: QuipuError) -> bytes:
         """The response, failed."""
-        return self.frame(self._response.failed(error))
+        event = self._response.failed(error)
+        return self.frame(event, encode(event))
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

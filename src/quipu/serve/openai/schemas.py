@@ -9,9 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-MAX_INPUTS = 2048
-"""Inputs of one request for embeddings, as in the OpenAI API."""
-
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -39,7 +36,7 @@ def fault(message: str, field: str = "") -> PydanticCustomError:
 
 
 def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and value != [] and all(type(token) is int for token in value)
+    return isinstance(value, list) and set(map(type, value)) == {int}  # not bool, which is an int to isinstance
 
 
 def _prompts(value: Any, field: str = "prompt") -> list[str | list[int]]:
@@ -55,10 +52,7 @@ def _prompts(value: Any, field: str = "prompt") -> list[str | list[int]]:
 
 
 def _inputs(value: Any) -> list[str | list[int]]:
-    inputs = _prompts(value, "input")
-    if len(inputs) > MAX_INPUTS:
-        raise fault(f"input has {len(inputs)} parts; send at most {MAX_INPUTS} in one request")
-    return inputs
+    return _prompts(value, "input")
 
 
 def _stops(value: Any) -> list[str] | None:

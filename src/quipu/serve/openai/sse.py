@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from itertools import islice
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -69,9 +70,9 @@ class LiveStream(Response, ABC):
         """What is sent after everything."""
         yield from ()
 
-    def frame(self, event: Mapping[str, Any]) -> bytes:
-        """One event as it is sent."""
-        return b"data: " + encode(event) + b"\n\n"
+    def frame(self, event: Mapping[str, Any], data: bytes) -> bytes:
+        """``event``, whose JSON is ``data``, as it is sent."""
+        return b"data: " + data + b"\n\n"
 
     def error_frame(self, error: QuipuError) -> bytes:
         """The error that ends the stream, as it is sent."""
@@ -132,17 +133,16 @@ class EventStream(LiveStream):
         place = (prompt, chunk.index)
         if self._echoes and place not in self._begun and chunk.prompt_logprobs is None:
             self._begun.add(place)  # its first event repeats the prompt, whose scores may be megabytes
-            return await asyncio.to_thread(lambda: [_large(event) for event in self._answer.events(prompt, chunk)])
-        return [self.frame(event) for event in self._answer.events(prompt, chunk)]
+            return await asyncio.to_thread(self._frames, prompt, chunk, encode_large)
+        return self._frames(prompt, chunk, encode)
 
     def last_frames(self) -> Iterator[bytes]:
         """What the answer ends with."""
         for event in self._answer.last_events():
-            yield self.frame(event)
+            yield self.frame(event, encode(event))
 
-
-def _large(event: Mapping[str, Any]) -> bytes:
-    return b"data: " + encode_large(event) + b"\n\n"
+    def _frames(self, prompt: int, chunk: Chunk, encoder: Callable[[Mapping[str, Any]], bytes]) -> list[bytes]:
+        return [self.frame(event, encoder(event)) for event in self._answer.events(prompt, chunk)]
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
@@ -153,4 +153,7 @@ def encode(value: Mapping[str, Any]) -> bytes:
 def encode_large(value: Mapping[str, Any]) -> bytes:
     """As ``encode``, for a thread: slower, in Python, which lets go of the interpreter lock between the pieces."""
     encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return "".join(encoder.iterencode(value)).encode()
+    pieces, written = encoder.iterencode(value), bytearray()
+    while part := "".join(islice(pieces, 10_000)):
+        written += part.encode()
+    return bytes(written)

@@ -10,26 +10,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quipu.engine.local import LocalModel
+from quipu.serve.json_route import JSONRoute
 from quipu.serve.openai.schemas import DetokenizeRequest, TokenizeRequest
-from quipu.serve.openai.sse import encode
+from quipu.serve.openai.sse import encode, encode_large
 from quipu.serve.service import Service
 
 
 def routes(service: Service) -> APIRouter:
     """The routes, for the models of ``service``. Long texts are worked on in a thread."""
-    router = APIRouter(tags=["Tokens"])
+    router = APIRouter(tags=["Tokens"], route_class=JSONRoute)
 
     @router.post("/tokenize", summary="Text or messages to token ids", response_class=Response)
     async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+        if body.messages is not None:
+            service.limits.check_messages(body.messages)
         with await service.borrow(body.model, request) as model:
-            answer = await asyncio.to_thread(_tokenize, model, body)
-        return Response(encode(answer), media_type="application/json")
+            answer = await asyncio.to_thread(lambda: encode_large(_tokenize(model, body)))
+        return Response(answer, media_type="application/json")
 
     @router.post("/detokenize", summary="Token ids to text", response_class=Response)
     async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
         with await service.borrow(body.model, request) as model:
-            text = await asyncio.to_thread(model.tokenizer.decode, body.tokens)
-        return Response(encode({"prompt": text}), media_type="application/json")
+            answer = await asyncio.to_thread(lambda: encode({"prompt": model.tokenizer.decode(body.tokens)}))
+        return Response(answer, media_type="application/json")
 
     return router
 

@@ -7,11 +7,10 @@ import { Form } from "./form.js";
 import { ResultView, plain } from "./result.js";
 
 export class CapabilityView {
-  /** `model()` is the model that is chosen; `onkey()` asks for a key; `onchange()` hears of a begin and an end. */
-  constructor(capability, { model, onkey, onchange }) {
+  /** `model()` is the model that is chosen; `onchange()` hears of a begin and an end. */
+  constructor(capability, { model, onchange }) {
     this._capability = capability;
     this._model = model;
-    this._onkey = onkey;
     this._onchange = onchange;
     this._form = new Form(capability, { onrun: (body) => this._start(body), onstop: () => this.stop() });
     this._place = element("div", {});
@@ -46,12 +45,12 @@ export class CapabilityView {
         if (event.type === "result") announce(`Result: ${plain(event.output).slice(0, 1000)}`);
       }
     } catch (error) {
-      await this._ended(error, view, body);
+      this._ended(error, view, body);
     }
     this._set(null);
   }
 
-  async _ended(error, view, body) {
+  _ended(error, view, body) {
     if (error.name === "AbortError") {
       view.stopped();
       announce("Stopped");
@@ -61,7 +60,6 @@ export class CapabilityView {
     const known = error.message ? error : new Error("Something went wrong.");
     view.failed({ message: known.message, remedy: error.remedy ?? "", text: error.text ?? null }, again);
     if (error.status === 400) this._form.fault(error.param, error.message);
-    if (error.status === 401) await this._onkey();
   }
 
   _set(running) {

@@ -1,8 +1,7 @@
 /** Puts the page together: the list of capabilities, the one that is chosen, and the model. */
 
 import { Drawer, setUpTheme } from "../chat/appearance.js";
-import { setKey } from "../chat/api.js";
-import { ask, toast } from "../chat/dialog.js";
+import { toast } from "../chat/dialog.js";
 import { byId, element } from "../chat/element.js";
 import { drawIcons } from "../chat/icons.js";
 import { recall, remember } from "../chat/store.js";
@@ -20,7 +19,7 @@ function current() {
 
 function viewOf(capability) {
   if (!views.has(capability.id)) {
-    views.set(capability.id, new CapabilityView(capability, { model: () => byId("model").value, onkey: askForKey, onchange: drawList }));
+    views.set(capability.id, new CapabilityView(capability, { model: () => byId("model").value, onchange: drawList }));
   }
   return views.get(capability.id);
 }
@@ -62,21 +61,8 @@ async function load() {
     known = found;
     drawModels(served);
   } catch (error) {
-    if (error.status === 401) await askForKey();
-    else toast(`${error.message} ${error.remedy ?? ""}`);
+    toast(`${error.message} ${error.remedy ?? ""}`);
   }
-}
-
-async function askForKey() {
-  const key = await ask({
-    title: "API key", confirm: "Use this key", field: { label: "API key", type: "password" },
-    text: "This server wants the key that it was started with. It is kept until this tab is closed.",
-  });
-  if (!key) return;
-  setKey(key);
-  if (known.length > 0) return;
-  await load();
-  draw();
 }
 
 byId("model").addEventListener("change", (event) => remember("capability-model", event.target.value));

@@ -2,19 +2,12 @@
 
 import { events } from "./events.js";
 
-const KEY = "quipu.key";
-
 export class ApiError extends Error {
   /** `param` is the field at fault, `text` the answer of a model that could not be read. */
   constructor(message, { status = 0, code = null, param = null, text = null, remedy = "" } = {}) {
     super(message);
     Object.assign(this, { status, code, param, text, remedy });
   }
-}
-
-/** Kept for this tab only; sent to this origin only. */
-export function setKey(key) {
-  sessionStorage.setItem(KEY, key);
 }
 
 /** [{id, max_model_len}] */
@@ -60,16 +53,17 @@ async function tokenize(body, signal) {
   return (await (await call("tokenize", body, signal)).json()).tokens;
 }
 
-/** The response, if it is no refusal. A `body` that is a Blob is sent as it is, any other as JSON. */
+/**
+ * The response, if it is no refusal. A `body` that is a Blob is sent as it is, any other as JSON. Where the server wants
+ * a key, the browser asked for it before it showed this page, and sends it along.
+ */
 export async function call(path, body, signal) {
   const raw = body instanceof Blob;
-  const headers = {};
-  const key = sessionStorage.getItem(KEY);
-  if (key) headers.Authorization = `Bearer ${key}`;
-  if (body) headers["Content-Type"] = raw ? body.type || "application/octet-stream" : "application/json";
+  const headers = body ? { "Content-Type": raw ? body.type || "application/octet-stream" : "application/json" } : {};
+  const address = location.origin + location.pathname; // without the key, should it stand there: fetch would refuse it
   let response;
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: raw ? body : body && JSON.stringify(body), signal });
+    response = await fetch(new URL(path, address), { method: body ? "POST" : "GET", headers, body: raw ? body : body && JSON.stringify(body), signal });
   } catch (error) {
     throw error.name === "AbortError" ? error : unreachable();
   }
@@ -96,8 +90,9 @@ function remedy(status, code, retryAfter) {
   if (code === "context_length_exceeded") return "Edit the message, or start a new chat.";
   if (code === "missing_chat_template") return "Choose another model.";
   if (code === "model_not_found") return "Choose another model at the top of the page.";
+  if (code === "limit_exceeded") return "Whoever runs the server can raise this limit.";
   if (code === "request_too_large") return "Shorten the message or start a new chat.";
-  if (status === 401 || status === 403) return "Enter the API key that the server was started with.";
+  if (status === 401) return "Try again, and enter the key as the password when the browser asks; any user name will do.";
   if (status === 429) return retryAfter ? `Try again in ${retryAfter} seconds.` : "Try again in a moment.";
   if (status === 503) return retryAfter ? `Try again in ${retryAfter} seconds.` : "Wait until the server has started again, then try again.";
   if (status === 400) return "Change what it names, in the message or in the settings, then try again.";

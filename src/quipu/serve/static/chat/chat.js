@@ -2,7 +2,7 @@
 
 import { Reader, announce } from "./announcer.js";
 import { answer } from "./answering.js";
-import { models, score, setKey } from "./api.js";
+import { models, score } from "./api.js";
 import { add, choose, messagesFor, newConversation, newId, refused, removeLeaf, shown } from "./conversation.js";
 import { ask, toast } from "./dialog.js";
 import { recall, remember } from "./store.js";
@@ -141,8 +141,8 @@ export class Chat {
     reader.read(node.content, true);
     announce({ done: "Answer complete.", stopped: "Stopped.", failed: "" }[node.status]);
     if (this.conversations.includes(conversation)) await this._save(conversation);
+    if (!this.contextLength) await this.findModels().catch(() => {}); // the answer's model is loaded only now
     this.draw();
-    if (node.error?.status === 401) await this.askForKey(node);
   }
 
   // ---- the server
@@ -162,24 +162,6 @@ export class Chat {
   /** Tokens that the model of this conversation can hold, if it is known. */
   get contextLength() {
     return this.models.find((each) => each.id === this.current.model)?.max_model_len;
-  }
-
-  /** A key for this tab; then whatever was refused for lack of it is tried again. */
-  async askForKey(refusedNode) {
-    const key = await ask({
-      title: "API key", confirm: "Use this key", field: { label: "API key", type: "password" },
-      text: "This server wants the key that it was started with. It is kept until this tab is closed.",
-    });
-    if (!key) return;
-    setKey(key);
-    try {
-      await this.findModels();
-    } catch (error) {
-      toast(`${error.message} ${error.remedy}`);
-      return;
-    }
-    if (refusedNode) await this.regenerate(refusedNode);
-    else this.draw();
   }
 
   // ---- files

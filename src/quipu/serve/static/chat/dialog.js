@@ -3,10 +3,10 @@
 import { byId, element, iconButton } from "./element.js";
 
 /**
- * Ask. With `field` ({label, value, type}) the answer is what was typed, else true; null when the user went away.
+ * Ask. With `field` ({label, value}) the answer is what was typed, else true; null when the user went away.
  */
 export function ask({ title, text, field, confirm, danger = false }) {
-  const input = field && element("input", { type: field.type ?? "text", value: field.value ?? "", autocomplete: "off", "aria-label": field.label });
+  const input = field && element("input", { type: "text", value: field.value ?? "", autocomplete: "off", "aria-label": field.label });
   const accept = element("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, confirm);
   const form = element("form", {}, element("h2", { id: "dialog-title" }, title), text && element("p", {}, text), input,
     element("div", { class: "dialog-row" }, element("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Cancel"), accept));

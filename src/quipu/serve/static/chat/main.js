@@ -37,7 +37,6 @@ const thread = new Thread({
     thread.focus(sibling, ".branches button:enabled");
   },
   score: (node) => chat.score(node),
-  key: (node) => chat.askForKey(node),
   start: (text) => {
     question.value = text;
     typed();
@@ -202,8 +201,7 @@ if (!store.durable) toast("This browser does not keep data for this page: conver
 try {
   await chat.findModels();
 } catch (error) {
-  if (error.status === 401) await chat.askForKey();
-  else toast(`${error.message} ${error.remedy}`);
+  toast(`${error.message} ${error.remedy}`);
 }
 draw();
 thread.toEnd();

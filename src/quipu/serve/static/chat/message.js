@@ -98,12 +98,10 @@ class AnswerView {
     const { error } = this.node;
     this._error.hidden = !error;
     if (!error || this._error.childElementCount) return;
-    const ask = error.status === 401 ? ["Enter the API key", () => this._actions.key(this.node)] : null;
     this._error.append(
       element("p", { class: "error-message" }, error.message),
       element("p", { class: "error-remedy" }, [error.remedy, refused(this.node) && "The model has not seen this message."].filter(Boolean).join(" ")),
       element("div", { class: "error-row" },
-        ask && element("button", { type: "button", class: "button primary", onclick: ask[1] }, ask[0]),
         element("button", { type: "button", class: "button", onclick: () => this._actions.regenerate(this.node) }, "Try again"),
         refused(this.node) && element("button", { type: "button", class: "button", onclick: () => this._actions.reword(this.node) }, "Edit message")));
   }
