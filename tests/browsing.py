@@ -1,4 +1,4 @@
-"""A visit to the chat page in Debian's Chromium, in the words of what a person does there."""
+"""A visit to a page in Debian's Chromium, in the words of what a person does there."""
 
 from __future__ import annotations
 
@@ -15,13 +15,43 @@ ARGUMENTS = [
 KEY = "a-key-for-the-tests"
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
+# What is wrong with a page for who hears it, touches it, or sees badly: the elements at fault.
+UNNAMED = """() => [...document.querySelectorAll("button, a[href], input, textarea, select, [role=region], progress")]
+    .filter((each) => each.checkVisibility({visibilityProperty: true}))
+    .filter((each) => !(each.getAttribute("aria-label") || each.innerText?.trim() || each.labels?.length))
+    .map((each) => each.outerHTML)"""
+SMALL = """() => [...document.querySelectorAll("button, select, textarea")]
+    .filter((each) => each.checkVisibility({visibilityProperty: true, opacityProperty: true}))
+    .filter((each) => Math.min(each.offsetWidth, each.offsetHeight) < 24).map((each) => each.outerHTML)"""
+FAINT = """() => {
+    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    const light = (colour) => {
+        canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+        const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => part / 255)
+            .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const behind = (each) => {
+        const colour = getComputedStyle(each).backgroundColor;
+        return colour === "rgba(0, 0, 0, 0)" ? behind(each.parentElement) : colour;
+    };
+    return [...document.querySelectorAll("body *")].filter((each) => each.checkVisibility({visibilityProperty: true}))
+        .filter((each) => !each.closest(":disabled, .hidden"))
+        .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+        .map((each) => [light(getComputedStyle(each).color), light(behind(each)), each.outerHTML])
+        .map(([one, other, html]) => [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), html])
+        .filter(([contrast]) => contrast < 4.5);
+}"""
+
 expect.set_options(timeout=10_000)
 
 
 class Visit:
-    """A browser without memory of earlier visits, at the page, once the page is ready."""
+    """A browser without memory of earlier visits, at the page of ``path``, once it is ready."""
 
-    def __init__(self, browser: Browser, url: str, size: str, login: str = "", **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, url: str, size: str, path: str = "/chat", login: str = "", **options: Any
+    ) -> None:
         width, height = SIZES[size]
         self.url, self.size = url, size
         self._address = url.replace("://", f"://{login}")
@@ -33,7 +63,7 @@ class Visit:
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", self._heard)
-        self.open("/chat")
+        self.open(path)
 
     def _heard(self, message: ConsoleMessage) -> None:
         # The browser itself reports each answer of 400 and above; the page cannot help it.

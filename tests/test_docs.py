@@ -19,6 +19,7 @@ import pytest
 import quipu
 from quipu import capabilities, cli, errors
 from quipu.capabilities.base import Answering
+from quipu.capabilities.parts.calls import TOGETHER
 from quipu.cli.interactive import COMMANDS
 from quipu.engine.engine import Engine
 from quipu.engine.fake import fake_model
@@ -27,6 +28,7 @@ from quipu.evidence import report
 from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
 from quipu.model.weights import KINDS
 from quipu.serve.app import create_app
+from quipu.serve.capability_schema import CapabilityFields, SamplingOptions
 from quipu.serve.limits import Limits
 from quipu.serve.ollama import schemas as ollama_schemas
 from quipu.serve.ollama.models import API_VERSION
@@ -177,6 +179,8 @@ def test_every_request_field_is_described():
         schemas.EmbeddingRequest: both + section(document, "POST /v1/embeddings"),
         schemas.TokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
         schemas.DetokenizeRequest: section(document, "POST /tokenize, POST /detokenize"),
+        CapabilityFields: section(document, "Capabilities"),
+        SamplingOptions: section(document, "Capabilities"),
     }
     for schema, place in places.items():
         assert set(schema.model_fields) - set(codes(place)) == set(), schema.__name__
@@ -199,18 +203,20 @@ def test_every_described_request_field_exists():
         ResponsesRequest,
         schemas.EmbeddingRequest,
         schemas.TokenizeRequest,
+        CapabilityFields,
     )
     known = {name for schema in (*kinds, schemas.DetokenizeRequest) for name in schema.model_fields}
     openai = text("docs/http.md").replace(section(text("docs/http.md"), "Ollama's API"), "")
     tables = re.findall(r"^\| field \|.*?\n\n", openai, re.MULTILINE | re.DOTALL)
-    assert len(tables) == 6
+    assert len(tables) == 7
     for table in tables:
         assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) <= known
 
 
 def test_every_endpoint_is_described(server):
     said = set(re.findall(r"`(?:GET|POST) (/[^`]*)`", text("docs/http.md")))
-    paths = set(server.app.openapi()["paths"]) | {"/docs", "/openapi.json"}
+    each = {f"/v1/capabilities/{name}" for name in capabilities.names()}  # described together
+    paths = set(server.app.openapi()["paths"]) - each | {"/docs", "/openapi.json"}
     assert said == paths
 
 
@@ -237,6 +243,7 @@ def test_numbers_are_those_of_the_code():
     document = " ".join(text("docs/http.md").split())
     assert f"at most {Limits().body_bytes >> 20} MiB" in document
     assert f"a string or at most {Limits().stops}" in document
+    assert f"at most {TOGETHER} answers there" in document
     assert f"off; 0 to {MAX_LOGPROBS}" in document
     defaults = {name: each.default for name, each in inspect.signature(Engine.__init__).parameters.items()}
     assert f"{defaults['prompt_tokens']} tokens a step" in document

@@ -88,6 +88,12 @@ class Unparsed(QuipuError):
         self.text = text
 
 
+class CapabilityFailed(QuipuError):
+    """A fault in the file of a capability, not in what was asked of it."""
+
+    code = "capability_failed"
+
+
 class RequestTooLarge(InvalidRequest):
     """The body of a request has more bytes than the server reads."""
 
@@ -175,6 +181,13 @@ class LoadFailed(QuipuError):
 
     status = 503
     code = "load_failed"
+
+
+class HungUp(QuipuError):
+    """Whoever asked is gone, or was told already that it failed; nobody reads this."""
+
+    status = 499
+    code = "hung_up"
 
 
 class SandboxUnavailable(QuipuError):

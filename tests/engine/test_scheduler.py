@@ -264,6 +264,14 @@ def test_more_answers_than_could_ever_wait_are_not_told_to_try_again():
         scheduler().check_room(13)
 
 
+def test_what_is_on_its_way_counts_as_waiting():
+    """A burst of others must not make one request look like one that could never start."""
+    schedule = scheduler()
+    schedule.check_room(1, schedule.queue + schedule.concurrency - 1)
+    with pytest.raises(Overloaded):
+        schedule.check_room(1, schedule.queue + schedule.concurrency)
+
+
 def test_what_a_short_prompt_leaves_of_its_part_goes_to_a_long_one():
     schedule = scheduler(prompt_tokens=64)
     reading, short = sequence(range(300)), sequence(range(900, 910))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import KEY, Visit
+from browsing import FAINT, KEY, SMALL, UNNAMED, Visit
 from playwright.sync_api import expect
 from running_server import Running
 
@@ -514,34 +514,6 @@ def test_light_and_dark(visit, scheme):
     person.reload()
     assert is_dark()
     expect(person.button("Theme: dark")).to_be_visible()
-
-
-UNNAMED = """() => [...document.querySelectorAll("button, a[href], input, textarea, select, [role=region], progress")]
-    .filter((each) => each.checkVisibility({visibilityProperty: true}))
-    .filter((each) => !(each.getAttribute("aria-label") || each.innerText?.trim() || each.labels?.length))
-    .map((each) => each.outerHTML)"""
-SMALL = """() => [...document.querySelectorAll("button, select, textarea")]
-    .filter((each) => each.checkVisibility({visibilityProperty: true, opacityProperty: true}))
-    .filter((each) => Math.min(each.offsetWidth, each.offsetHeight) < 24).map((each) => each.outerHTML)"""
-FAINT = """() => {
-    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-    const light = (colour) => {
-        canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-        const parts = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => part / 255)
-            .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-    };
-    const behind = (each) => {
-        const colour = getComputedStyle(each).backgroundColor;
-        return colour === "rgba(0, 0, 0, 0)" ? behind(each.parentElement) : colour;
-    };
-    return [...document.querySelectorAll("body *")].filter((each) => each.checkVisibility({visibilityProperty: true}))
-        .filter((each) => !each.closest(":disabled, .hidden"))
-        .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
-        .map((each) => [light(getComputedStyle(each).color), light(behind(each)), each.outerHTML])
-        .map(([one, other, html]) => [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), html])
-        .filter(([contrast]) => contrast < 4.5);
-}"""
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark"), ("phone", "light")])

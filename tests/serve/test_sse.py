@@ -47,7 +47,7 @@ def test_a_large_event_is_written_as_its_stream_writes_events() -> None:
     async def frames() -> list[list[bytes]]:
         stream = Lines(None, Texts(), 1)  # type: ignore[arg-type]  # no generation: the chunks are given here
         chunks = (Chunk("a"), Chunk(prompt_logprobs=()), Chunk("b"), Chunk("c"))
-        return [await stream._events(0, chunk) for chunk in chunks]
+        return [await stream.frames((0, chunk)) for chunk in chunks]
 
     assert asyncio.run(frames()) == [[b'<{"text":"%s"}>%s' % (each, each)] for each in (b"a", b"", b"b", b"c")]
 

@@ -30,19 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.json:
         print_table([(each.id, each.title, " ".join(each.description.split())) for each in every])
         return
-    print_json(
-        [
-            {
-                "id": each.id,
-                "uri": each.uri,
-                "version": each.version,
-                "title": each.title,
-                "description": each.description,
-                "phrases": list(each.phrases),
-                "text_field": each.text_field,
-                "input": each.input.model_json_schema(),
-                "output": each.output.model_json_schema(),
-            }
-            for each in every
-        ]
-    )
+    from quipu.serve.capability_schema import card
+
+    print_json([card(each) for each in every])

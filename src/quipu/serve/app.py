@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 import quipu
-from quipu.serve import pages
+from quipu.serve import capabilities, documents, pages
 from quipu.serve.access import checked_key, checked_origin
 from quipu.serve.body_limit import LimitBody
 from quipu.serve.guard import Guard
@@ -101,11 +101,12 @@ def create_app(
     app.state.service = service
     app.state.locked = key is not None
     add_error_handlers(app)
-    app.add_middleware(LimitBody, limits=service.limits)
+    app.add_middleware(LimitBody, limits=service.limits, raw=documents.PATH)
     app.add_middleware(CountRequests, metrics=service.metrics)
     openai_rooms = (chat, completions, responses, embeddings, models, tokenize)
-    for room in (*openai_rooms, ollama_generation, ollama_embed, ollama_models):
+    for room in (*openai_rooms, ollama_generation, ollama_embed, ollama_models, capabilities):
         app.include_router(room.routes(service))
+    app.include_router(documents.routes())
     app.include_router(pages.routes())
     _add_operations(app, service)
     _add_documentation(app)

@@ -22,11 +22,14 @@ class LimitBody:
 
     Starlette's own answers with plain text, which clients of the OpenAI API cannot read. Of large bodies one piece is
     read each time that the event loop goes round, so that many of them at once keep nobody else waiting.
+
+    On the path ``raw`` a body is a file: brackets in it are no JSON.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, raw: str = "") -> None:
         self._app = app
         self._limits = limits
+        self._raw = raw
         self._large_bytes = 0
         self._turn = asyncio.Lock()
 
@@ -71,7 +74,8 @@ class LimitBody:
                         f"{self._limits.told('bodies_bytes')}. Try again shortly.",
                         retry_after=1,
                     )
-            shape.add(piece)
+            if scope["path"] != self._raw:
+                shape.add(piece)
             complete = not message.get("more_body", False)
             return message
 

@@ -38,9 +38,8 @@ class Limits:
     inputs: int = _limit(2048, "--max-inputs", "N", "inputs of one request for embeddings")
     input_tokens: int = _limit(300_000, "--max-input-tokens", "N", "tokens of all these inputs together")
     requests: int = _limit(384, "--max-requests", "N", "requests in progress; one more is answered with 503")
-    connections: int = _limit(
-        1024, "--max-connections", "N", "open connections; beyond, the longest idle one is closed"
-    )
+    calls: int = _limit(32, "--max-calls", "N", "calls of capabilities in progress; one more is answered with 503")
+    connections: int = _limit(1024, "--max-connections", "N", "open connections; beyond, the longest idle is closed")
     receive_seconds: float = _limit(30, "--receive-timeout", "SECONDS", "for headers to arrive, and then for the body")
     send_seconds: float = _limit(30, "--send-timeout", "SECONDS", "that a client may take to read nothing")
     request_seconds: float = _limit(1800, "--request-timeout", "SECONDS", "for an answer, waiting included")

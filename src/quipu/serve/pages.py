@@ -1,4 +1,4 @@
-"""GET /chat: the chat page. It is static; what it shows it asks the API for, and what is said stays in the browser."""
+"""GET /chat and GET /capabilities: the pages. They are static; what they show they ask the API for."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.responses import FileResponse, RedirectResponse
 
-PAGE = Path(__file__).parent / "static" / "chat" / "index.html"
+STATIC = Path(__file__).parent / "static"
 
 HEADERS = {"cache-control": "no-cache"}
 """Checked each time, so that a new version of quipu shows at once."""
 
 
 def routes() -> APIRouter:
-    """The page, and the way to it from ``/``. Addresses are relative: the server may be below a proxy's path."""
+    """The pages, and the way to one from ``/``. Addresses are relative: the server may be below a proxy's path."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/chat")
     async def chat() -> FileResponse:
-        return FileResponse(PAGE, headers=HEADERS)
+        return FileResponse(STATIC / "chat" / "index.html", headers=HEADERS)
+
+    @router.get("/capabilities")
+    async def capabilities() -> FileResponse:
+        return FileResponse(STATIC / "capabilities" / "index.html", headers=HEADERS)
 
     @router.get("/")
     async def front() -> RedirectResponse:

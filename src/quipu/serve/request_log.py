@@ -7,17 +7,36 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quipu.serve.openai.generation import Generation
+from quipu.types import Usage
 
 Write = Callable[[Mapping[str, Any]], None]
 """Takes what is known of a request when it is over."""
+
+
+class Generated(Protocol):
+    """What a request had a model do."""
+
+    @property
+    def given(self) -> Sequence[Any]:
+        """Prompts or inputs, as JSON."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of what is complete."""
+        ...
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """From the beginning to the first token; None if there was none."""
+        ...
 
 
 class LogRequests:
@@ -69,7 +88,7 @@ def request_id(given: str | None) -> str:
     return given if given and re.fullmatch(r"[\w.:-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
 
 
-def _generated(generation: Generation | None, prompts: bool) -> dict[str, Any]:
+def _generated(generation: Generated | None, prompts: bool) -> dict[str, Any]:
     if generation is None:
         return {}
     usage, first = generation.usage, generation.first_token_seconds

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
 from typing import Any
 
-from quipu.types import FinishReason, Generator, Message, Usage
+from quipu.types import Chunks, FinishReason, Generator, Message, Usage
 
 TOGETHER = 16
 """Most answers of one call that are at the model at once."""
@@ -27,6 +27,7 @@ class Calls:
         """``length`` once any answer was cut off."""
         self._sampling = dict(sampling)
         self._lock = threading.Lock()
+        self._open: set[Chunks] = set()
         self._ended = False
 
     def room(self, messages: Sequence[Message]) -> int:
@@ -47,13 +48,23 @@ class Calls:
             room = self.room(messages)
             # Without room the model is asked all the same: its refusal has the numbers and the remedy.
             options["max_tokens"] = min(longest, room) if room > 0 else None
-        with closing(self.model.stream(messages, **options)) as chunks:
-            for chunk in chunks:
+        with contextlib.closing(self.model.stream(messages, **options)) as chunks, self._registered(chunks):
+            for chunk in () if self._ended else chunks:
                 if self._ended:
                     return
                 self._note(chunk.usage, chunk.finish_reason)
                 if chunk.text:
                     yield chunk.text
+
+    def close(self) -> None:
+        """End every answer that is still being made; from any thread, idempotent."""
+        with self._lock:
+            self._ended = True
+            opened = list(self._open)
+        for chunks in opened:
+            # A Python generator refuses while another thread is in it; ``stream`` then ends it at its next chunk.
+            with contextlib.suppress(ValueError):
+                chunks.close()
 
     def answer(self, messages: Sequence[Message], longest: int) -> str:
         """The whole answer; see ``stream``."""
@@ -72,9 +83,20 @@ class Calls:
                 for done in as_completed(waiting):
                     yield waiting[done], done.result()
             except BaseException:
-                self._ended = True
                 pool.shutdown(wait=False, cancel_futures=True)
+                self.close()
                 raise
+
+    @contextlib.contextmanager
+    def _registered(self, chunks: Chunks) -> Iterator[None]:
+        """``close`` reaches ``chunks`` meanwhile."""
+        with self._lock:
+            self._open.add(chunks)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(chunks)
 
     def _note(self, usage: Usage | None, finish_reason: FinishReason | None) -> None:
         with self._lock:

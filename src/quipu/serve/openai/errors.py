@@ -11,18 +11,28 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from quipu.errors import QuipuError
+from quipu.errors import QuipuError, Unparsed
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> bytes:
-    """The error object as JSON. Half a surrogate pair, which an error may quote, is escaped instead of raising."""
-    error = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return json.dumps(error, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    """The error object as JSON."""
+    return encoded({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
 def quipu_error_body(error: QuipuError) -> bytes:
     """The error object of ``error``."""
-    return error_body(str(error), error.type, error.param, error.code)
+    return encoded({"error": error_object(error)})
+
+
+def error_object(error: QuipuError) -> dict[str, Any]:
+    """What is told of ``error``; of an answer that could not be read, the answer too."""
+    said = {"message": str(error), "type": error.type, "param": error.param, "code": error.code}
+    return said | ({"text": error.text} if isinstance(error, Unparsed) else {})
+
+
+def encoded(value: Mapping[str, Any]) -> bytes:
+    """JSON. Half a surrogate pair, which an error may quote, is escaped instead of raising."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
 def quipu_error_response(error: QuipuError) -> Response:
@@ -109,6 +119,8 @@ def _describe(fault: Mapping[str, Any], request: Request) -> tuple[str, str | No
         return f"the {place} must be a JSON object with the fields that /docs lists", None
     if kind == "missing":
         return f"{field} is missing", field
+    if kind == "extra_forbidden":  # inside of a field; those of the request itself are told the nearest
+        return f"unknown field {field}; /docs lists those that there are", field
     complaint = fault["msg"].removeprefix("Input ")
     return f"{field} {complaint}, got {fault['input']!r:.80}", field
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import islice
 from typing import Any, Protocol
@@ -31,8 +32,20 @@ class Streamed(Protocol):
         ...
 
 
-class EventStream(Response):
-    """Streams ``generation`` to the client; aborts it when the client leaves, or when anything goes wrong.
+class Source(Protocol):
+    """Work whose results come one by one; it ends with StopAsyncIteration, or with a QuipuError."""
+
+    async def __anext__(self) -> Any:
+        """The next one. Cancelling the wait for it loses nothing."""
+        ...
+
+    def abort(self) -> None:
+        """End the work; idempotent."""
+        ...
+
+
+class LiveStream(Response, ABC):
+    """Streams what comes from ``source``; aborts it when the client leaves, or when anything goes wrong.
 
     An error in mid-stream becomes an event, and no ``[DONE]`` follows it. While nothing comes for
     ``keep_alive_seconds``, a comment line keeps proxies and clients from giving up. Other ways to write a stream
@@ -43,14 +56,19 @@ class EventStream(Response):
     keep_alive = b": keep-alive\n\n"
     done = b"data: [DONE]\n\n"
 
-    def __init__(self, generation: Generation, answer: Streamed, keep_alive_seconds: float) -> None:
+    def __init__(self, source: Source, keep_alive_seconds: float) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._generation = generation
-        self._answer = answer
+        self._source = source
         self._keep_alive_seconds = keep_alive_seconds
-        self._echoes = False
-        self._begun: set[tuple[int, int]] = set()
+
+    @abstractmethod
+    async def frames(self, item: Any) -> Sequence[bytes]:
+        """What is sent of ``item``, which ``source`` gave."""
+
+    def last_frames(self) -> Iterator[bytes]:
+        """What is sent after everything."""
+        yield from ()
 
     def frame(self, event: Mapping[str, Any], data: bytes) -> bytes:
         """``event``, whose JSON is ``data``, as it is sent."""
@@ -65,7 +83,7 @@ class EventStream(Response):
         try:
             await unless_disconnected(receive, self._send(scope, send))
         finally:
-            self._generation.abort()
+            self._source.abort()
 
     async def _send(self, scope: Scope, send: Send) -> None:
         scope["state"]["status"] = LEFT  # until it is known to be complete
@@ -81,30 +99,47 @@ class EventStream(Response):
             while True:
                 try:
                     async with asyncio.timeout(self._keep_alive_seconds):
-                        prompt, chunk = await anext(self._generation)
+                        item = await anext(self._source)
                 except TimeoutError:
                     yield self.keep_alive
                 except StopAsyncIteration:
                     break
                 else:
-                    for line in await self._events(prompt, chunk):
+                    for line in await self.frames(item):
                         yield line
         except QuipuError as error:
             scope["state"]["status"] = error.status
             yield self.error_frame(error)
             return
-        for event in self._answer.last_events():
-            yield self.frame(event, encode(event))
+        for line in self.last_frames():
+            yield line
         scope["state"]["status"] = 200
         yield self.done
 
-    async def _events(self, prompt: int, chunk: Chunk) -> list[bytes]:
+
+class EventStream(LiveStream):
+    """Streams a generation as the events of ``answer``."""
+
+    def __init__(self, generation: Generation, answer: Streamed, keep_alive_seconds: float) -> None:
+        super().__init__(generation, keep_alive_seconds)
+        self._answer = answer
+        self._echoes = False
+        self._begun: set[tuple[int, int]] = set()
+
+    async def frames(self, item: tuple[int, Chunk]) -> Sequence[bytes]:
+        """The events of one chunk of the answer to one prompt."""
+        prompt, chunk = item
         self._echoes |= chunk.prompt_logprobs is not None
         place = (prompt, chunk.index)
         if self._echoes and place not in self._begun and chunk.prompt_logprobs is None:
             self._begun.add(place)  # its first event repeats the prompt, whose scores may be megabytes
             return await asyncio.to_thread(self._frames, prompt, chunk, encode_large)
         return self._frames(prompt, chunk, encode)
+
+    def last_frames(self) -> Iterator[bytes]:
+        """What the answer ends with."""
+        for event in self._answer.last_events():
+            yield self.frame(event, encode(event))
 
     def _frames(self, prompt: int, chunk: Chunk, encoder: Callable[[Mapping[str, Any]], bytes]) -> list[bytes]:
         return [self.frame(event, encoder(event)) for event in self._answer.events(prompt, chunk)]

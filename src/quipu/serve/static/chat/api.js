@@ -3,9 +3,10 @@
 import { events } from "./events.js";
 
 export class ApiError extends Error {
-  constructor(message, { status = 0, code = null, remedy = "" } = {}) {
+  /** `param` is the field at fault, `text` the answer of a model that could not be read. */
+  constructor(message, { status = 0, code = null, param = null, text = null, remedy = "" } = {}) {
     super(message);
-    Object.assign(this, { status, code, remedy });
+    Object.assign(this, { status, code, param, text, remedy });
   }
 }
 
@@ -16,7 +17,12 @@ export async function models() {
 
 /** Ask for an answer; gives the parsed events of the stream. */
 export async function* chat(body, signal) {
-  const response = await call("v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
+  yield* streamed("v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
+}
+
+/** The parsed events of the stream that answers `body`. */
+export async function* streamed(path, body, signal) {
+  const response = await call(path, body, signal);
   try {
     for await (const event of events(response.body)) {
       if (event.error) throw fromServer(response.status, event.error, null);
@@ -47,13 +53,17 @@ async function tokenize(body, signal) {
   return (await (await call("tokenize", body, signal)).json()).tokens;
 }
 
-/** Where the server wants a key, the browser asked for it before it showed this page, and sends it along. */
-async function call(path, body, signal) {
-  const headers = body ? { "Content-Type": "application/json" } : {};
+/**
+ * The response, if it is no refusal. A `body` that is a Blob is sent as it is, any other as JSON. Where the server wants
+ * a key, the browser asked for it before it showed this page, and sends it along.
+ */
+export async function call(path, body, signal) {
+  const raw = body instanceof Blob;
+  const headers = body ? { "Content-Type": raw ? body.type || "application/octet-stream" : "application/json" } : {};
   const address = location.origin + location.pathname; // without the key, should it stand there: fetch would refuse it
   let response;
   try {
-    response = await fetch(new URL(path, address), { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+    response = await fetch(new URL(path, address), { method: body ? "POST" : "GET", headers, body: raw ? body : body && JSON.stringify(body), signal });
   } catch (error) {
     throw error.name === "AbortError" ? error : unreachable();
   }
@@ -71,9 +81,9 @@ async function refused(response) {
   return fromServer(response.status, error, response.headers.get("retry-after"));
 }
 
-function fromServer(status, { message, code = null }, retryAfter) {
+function fromServer(status, { message, code = null, param = null, text = null }, retryAfter) {
   const said = typeof message === "string" ? sentence(message) : `The server answered with status ${status}.`;
-  return new ApiError(said, { status, code, remedy: remedy(status, code, retryAfter) });
+  return new ApiError(said, { status, code, param, text, remedy: remedy(status, code, retryAfter) });
 }
 
 function remedy(status, code, retryAfter) {
