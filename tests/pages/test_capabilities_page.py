@@ -16,6 +16,7 @@ from perfect import LONG, Perfect
 from playwright.sync_api import Browser, Locator, expect
 from running_server import Running, serving, until
 
+import quipu
 from quipu import capabilities
 from quipu.capabilities.base import Capability
 
@@ -159,6 +160,33 @@ def test_a_form_asks_for_exactly_its_input(visit: Visitor, model: Perfect, name:
     for field in capability.output.model_fields:
         expect(person.result.locator("dt").get_by_text(label_of(field), exact=True).first).to_be_visible()
     expect(person.result).to_contain_text(re.compile(r"fake · [\d,]+ tokens read"))
+
+
+@pytest.fixture(scope="module")
+def real_server() -> Iterator[Running]:
+    with quipu.load("smollm2-135m-instruct", context=4096, concurrency=2) as model, serving({"real": model}) as running:
+        yield running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", capabilities.names())
+def test_the_demonstration_model_answers_a_form(browser: Browser, real_server: Running, name: str) -> None:
+    """An output, or the sentence that says why there is none."""
+    capability = find(name)
+    given = Perfect().ask_for(capability)
+    person = Desk(browser, real_server.url, "desktop", "/capabilities")
+    try:
+        person.choose(capability)
+        person.fill(capability.input.model_json_schema(), given)
+        person.run()
+        expect(person.result).to_have_attribute("aria-busy", "false", timeout=120_000)
+        if person.result.get_by_role("alert").count():
+            expect(person.result.get_by_role("alert")).to_contain_text("What the model wrote is below")
+        else:
+            for field in capability.output.model_fields:
+                expect(person.result.locator("dt").get_by_text(label_of(field), exact=True).first).to_be_visible()
+    finally:
+        person.leave()
 
 
 # ---- running
