@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import Running, serving, until
 
+from quipu import capabilities
 from quipu.engine.fake import fake_model
 from quipu.serve.app import STATIC
 
@@ -136,9 +137,10 @@ def test_swagger_ui_is_unchanged() -> None:
 
 def test_openapi_describes_the_requests(server: Running) -> None:
     document = server.http.get("/openapi.json").json()
-    assert set(document["paths"]) == {
+    each = {f"/v1/capabilities/{name}" for name in capabilities.names()}
+    assert set(document["paths"]) == each | {
         "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/models/{name}",
-        "/tokenize", "/detokenize", "/health", "/metrics",
+        "/tokenize", "/detokenize", "/health", "/metrics", "/v1/capabilities", "/v1/capabilities/{id}", "/v1/documents",
         "/api/chat", "/api/generate", "/api/embed", "/api/tags", "/api/ps", "/api/show", "/api/version",
     }  # fmt: skip
     fields = document["components"]["schemas"]["ChatCompletionRequest"]
