@@ -117,8 +117,8 @@ def test_what_is_no_origin(capsys):
 def test_they_are_checked_before_a_model_is_loaded(loads, capsys):
     assert main(["serve", "--port", "0", "--api-key", "x"]) == 1
     assert "--api-key (or the variable QUIPU_API_KEY) must have" in capsys.readouterr().err
-    assert main(["serve", "--port", "0", "--max-requests", "600"]) == 1
-    assert "--max-requests 600 must be less than --max-connections 512" in capsys.readouterr().err
+    assert main(["serve", "--port", "0", "--max-requests", "2000"]) == 1
+    assert "--max-requests 2000 must be less than --max-connections 1024" in capsys.readouterr().err
     assert loads == []
 
 
