@@ -49,7 +49,9 @@ def options(capability: Capability, given: Mapping[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("capability", ANSWERING, ids=lambda each: each.id)
-def test_three_doors_give_the_same(capability: Answering, server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_doors_give_the_same(
+    capability: Answering, server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same output, or the same answer that cannot be read."""
     given = min(capability.probes, key=lambda probe: len(json.dumps(probe.given))).given
     try:
@@ -59,18 +61,9 @@ def test_three_doors_give_the_same(capability: Answering, server: Running, capsy
     answer = server.http.post(f"/v1/capabilities/{capability.id}", json={**given, "sampling": GREEDY})
     body = answer.json()
     assert (body["output"] if answer.status_code == 200 else body["error"]["text"]) == python
-    words = [
-        "run",
-        capability.id,
-        *options(capability, given),
-        "--context",
-        "4096",
-        "--temperature",
-        "0",
-        "--seed",
-        "1",
-    ]
-    code = main([*words, "--json"])
+    words = [*options(capability, given), *"--context 4096 --temperature 0 --seed 1 --json".split()]
+    monkeypatch.setattr("sys.stdin", None)  # nothing is piped in
+    code = main(["run", capability.id, *words])
     said = capsys.readouterr()
     if isinstance(python, str):
         assert (code, said.err.partition("the model said:\n")[2].rstrip("\n")) == (UNPARSED, python.rstrip("\n"))
