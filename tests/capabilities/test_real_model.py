@@ -61,7 +61,7 @@ def test_three_doors_give_the_same(
     answer = server.http.post(f"/v1/capabilities/{capability.id}", json={**given, "sampling": GREEDY})
     body = answer.json()
     assert (body["output"] if answer.status_code == 200 else body["error"]["text"]) == python
-    words = [*options(capability, given), *"--context 4096 --temperature 0 --seed 1 --json".split()]
+    words = [*options(capability, given), *["--context", "4096", "--temperature", "0", "--seed", "1", "--json"]]
     monkeypatch.setattr("sys.stdin", None)  # nothing is piped in
     code = main(["run", capability.id, *words])
     said = capsys.readouterr()
