@@ -77,13 +77,15 @@ class Measurement:
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    timed_tokens: int
+    """Generated in these seconds; what was asked in a round that was cut off is in neither."""
     parts: tuple[Part, ...]
     findings: Mapping[str, Any]
 
     @property
     def tokens_per_second(self) -> float | None:
         """Generated tokens a second, of all answers at the same time; None if no time was taken."""
-        return self.completion_tokens / self.seconds if self.seconds else None
+        return self.timed_tokens / self.seconds if self.seconds else None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -160,6 +162,7 @@ def summary(capability: Answering, journal: Journal) -> Measurement:
         prompt_tokens=sum(line["prompt_tokens"] for _, line in scored),
         completion_tokens=sum(line["completion_tokens"] for _, line in scored),
         seconds=sum(line["seconds"] for line in times),
+        timed_tokens=sum(line["tokens"] for line in times),
         parts=_parts(scores),
         findings=capability.findings(scores) if scores else {},
     )
