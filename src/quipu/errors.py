@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
+
 
 class QuipuError(Exception):
     """Root of the tree. ``str(error)`` is one or two sentences a user can act on.
@@ -156,10 +159,10 @@ class TookTooLong(QuipuError):
     code = "time_limit"
 
     @classmethod
-    def of(cls, seconds: float, advice: str) -> TookTooLong:
-        """An answer that took longer than ``seconds``; ``advice`` is what its client can do."""
+    def of(cls, seconds: float, advice: str, what: str = "the answer") -> TookTooLong:
+        """``what`` took longer than ``seconds``; ``advice`` is what its client can do."""
         return cls(
-            f"the answer was not complete after {seconds:g} seconds; {advice}, or start the server with a larger "
+            f"{what} was not complete after {seconds:g} seconds; {advice}, or start the server with a larger "
             "--request-timeout"
         )
 
@@ -272,3 +275,14 @@ class DownloadError(QuipuError):
 
     status = 502
     code = "download_failed"
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The end of a complaint about an unknown ``name``: the nearest of ``known``, ``otherwise`` if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
+
+
+def field_path(parts: Sequence[str | int]) -> str:
+    """Where a field is, as in ``messages[2].content``; empty for the whole."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
-from quipu.errors import InvalidRequest
+from quipu.errors import InvalidRequest, did_you_mean
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "abort"]
@@ -202,9 +201,8 @@ class Sampling:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
-                raise InvalidRequest(f"unknown sampling option {name!r}{hint}", param=name)
+                hint = did_you_mean(name, known, f"known: {', '.join(known)}")
+                raise InvalidRequest(f"unknown sampling option {name!r}; {hint}", param=name)
         return cls(**options)
 
 

@@ -53,13 +53,6 @@ def test_what_is_wrong_is_named(values: dict, words: str) -> None:
     assert raised.value.param == words.split()[2 if words.startswith("unknown") else 0].rstrip(";")
 
 
-def test_texts_of_a_command_line_become_values() -> None:
-    given = Everything.of_strings({"text": "12", "words": "3", "share": "0.5", "polite": "true", "names": ["1"]})
-    assert given == Everything(text="12", words=3, share=0.5, polite=True, names=["1"])
-    with pytest.raises(InvalidRequest, match="words should be a valid integer"):
-        Everything.of_strings({"text": "12", "words": "many"})
-
-
 def test_an_output_reads_as_its_first_text() -> None:
     class Text(base.Output):
         text: str = Field(description="it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from quipu.errors import CapabilityNotFound, InvalidConfiguration
+from quipu.errors import CapabilityNotFound, InvalidConfiguration, did_you_mean
 
 if TYPE_CHECKING:
     from quipu.capabilities.base import Capability, Event, Output
@@ -37,8 +36,7 @@ def find(name: str) -> Capability:
     """The capability ``name``, ready to use. Raises CapabilityNotFound with the nearest name."""
     files = _files(os.environ.get(VARIABLE, ""))
     if name not in files:
-        near = difflib.get_close_matches(name, files, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(files))}"
+        hint = did_you_mean(name, files, f"there are {', '.join(sorted(files))}")
         raise CapabilityNotFound(f"there is no capability {name[:100]!r}; {hint}", param="capability")
     return _load(name, files[name])
 

@@ -7,7 +7,6 @@ measured). Nothing lists the files; the command line, the HTTP API, the pages an
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -20,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quipu.capabilities.parts.calls import Calls
-from quipu.errors import InvalidRequest, Unparsed
+from quipu.errors import InvalidRequest, Unparsed, did_you_mean, field_path
 from quipu.types import FinishReason, Generator, Message, Usage
 
 Difficulty = Literal["easy", "medium", "hard"]
@@ -36,14 +35,6 @@ class Typed(BaseModel):
         """``values`` by field name. Raises InvalidRequest that names the field and, for an unknown one, the nearest."""
         try:
             return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise _refused(error, cls) from None
-
-    @classmethod
-    def of_strings(cls, values: Mapping[str, Any]) -> Self:
-        """As ``of``, for text, as on a command line or in a table: "80" is a number where one is due."""
-        try:
-            return cls.model_validate(dict(values), strict=False)
         except ValidationError as error:
             raise _refused(error, cls) from None
 
@@ -272,11 +263,10 @@ def _refused(error: ValidationError, cls: type[Typed]) -> InvalidRequest:
     """The first fault, as a sentence; an unknown name before a missing one, which it may have been meant for."""
     faults = error.errors(include_url=False)
     fault = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).removeprefix(".")
+    path = field_path(fault["loc"])
     if fault["type"] == "extra_forbidden":
-        known = list(cls.model_fields)
-        near = difflib.get_close_matches(path, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        known = cls.model_fields
+        hint = did_you_mean(path, known, f"known: {', '.join(known)}")
         return InvalidRequest(f"unknown field {path}; {hint}", param=path)
     if fault["type"] == "missing":
         return InvalidRequest(f"{path} is missing", param=path)

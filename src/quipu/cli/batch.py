@@ -6,7 +6,6 @@ input and renamed into its place. Ended at any moment, the same call goes on fro
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import sys
@@ -20,7 +19,7 @@ from quipu.cli.fields import Field, fields
 from quipu.cli.journal import Journal
 from quipu.cli.tables import Row, added_names, table
 from quipu.cli.terminal import progress
-from quipu.errors import InvalidRequest, QuipuError, StorageFailed, Unparsed
+from quipu.errors import InvalidRequest, QuipuError, StorageFailed, Unparsed, did_you_mean
 
 if TYPE_CHECKING:
     from quipu.capabilities.base import Capability
@@ -219,8 +218,7 @@ def _having(capability: Capability, columns: Mapping[str, str]) -> list[Field]:
 
 def _check_name(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known[:20])}"
+        hint = did_you_mean(name, known, f"there are {', '.join(known[:20])}")
         raise InvalidRequest(f"--column: no {what} is called {name!r:.80}; {hint}", param="column")
 
 

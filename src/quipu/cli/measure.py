@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import re
 import sys
@@ -73,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = options.sampling(arguments)
     answering, streaming = _chosen(arguments.capability)
     with ExitStack() as opened:
-        model: LocalModel | RemoteModel = options.remote(arguments, arguments.model) or _local(arguments)
+        model = options.generator(arguments, arguments.model, concurrency=arguments.together)
         opened.callback(model.close)
         file_hash = "" if arguments.base_url else _file_hash(model)
         of = about(model, file_hash, sampling)
@@ -114,14 +112,6 @@ def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Capability]]
     return answering, [each for each in chosen if not isinstance(each, Answering)]
 
 
-def _local(arguments: argparse.Namespace) -> LocalModel:
-    import quipu
-
-    name = arguments.model or options.DEFAULT_MODEL
-    with progress(name) as show:
-        return quipu.load(name, concurrency=arguments.together, progress=show, **options.loading(arguments))
-
-
 def _file_hash(model: Any) -> str:
     with progress("hashing"):
         return str(model.file_hash)
@@ -130,9 +120,10 @@ def _file_hash(model: Any) -> str:
 def _journal_path(of: dict[str, Any]) -> Path:
     """Where measurements of exactly this model are kept, as the XDG specification has it."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:12]
+    from quipu.capabilities.base import digest
+
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", of["model"]["name"])[:80]
-    return Path(state) / "quipu" / "measurements" / f"{name}-{digest}.jsonl"
+    return Path(state) / "quipu" / "measurements" / f"{name}-{digest(of)[:12]}.jsonl"
 
 
 def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from quipu.cli.terminal import progress
 from quipu.errors import InvalidRequest
 from quipu.types import Sampling
 
 if TYPE_CHECKING:
+    from quipu.engine.local import LocalModel
     from quipu.engine.remote import RemoteModel
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -77,6 +79,21 @@ def remote(arguments: argparse.Namespace, model: str | None) -> RemoteModel | No
 
     key = os.environ[variable] if variable else None
     return RemoteModel(arguments.base_url, model, key=key, context_length=arguments.context)
+
+
+def generator(arguments: argparse.Namespace, model: str | None, **more: Any) -> LocalModel | RemoteModel:
+    """The model that the options name: at --base-url, else ``model`` (None: the default one) loaded here.
+
+    ``more`` are arguments of quipu.load that no option sets.
+    """
+    elsewhere = remote(arguments, model)
+    if elsewhere is not None:
+        return elsewhere
+    import quipu
+
+    name = model or DEFAULT_MODEL
+    with progress(name) as show:
+        return quipu.load(name, progress=show, **more, **loading(arguments))
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -16,8 +16,6 @@ from quipu.errors import InvalidRequest
 if TYPE_CHECKING:
     from quipu.capabilities.base import Capability, Event, Result
     from quipu.documents import Document
-    from quipu.engine.local import LocalModel
-    from quipu.engine.remote import RemoteModel
 
 SUMMARY = "call a capability: summarize, translate, ..."
 USAGE = "quipu run CAPABILITY [FILE] [--FIELD VALUE ...] [OPTIONS]"
@@ -83,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     values |= _text(arguments, capability, values)
     given = capability.input.of(values)  # before the model is loaded, which takes a while
-    with load(arguments) as model:
+    with options.generator(arguments, arguments.model) as model:
         shown = _Shown(capability.title, live=sys.stdout.isatty() and not arguments.json)
         result = shown.watch(capability.events(model, given, sampling))
         if arguments.json:
@@ -92,18 +90,6 @@ def run(arguments: argparse.Namespace) -> None:
         print(faint(f"note: {note}", sys.stderr), file=sys.stderr)
     if not arguments.json:
         shown.finish(str(result.output))
-
-
-def load(arguments: argparse.Namespace) -> LocalModel | RemoteModel:
-    """The model that the options name, here or elsewhere."""
-    elsewhere = options.remote(arguments, arguments.model)
-    if elsewhere is not None:
-        return elsewhere
-    import quipu
-
-    name = arguments.model or options.DEFAULT_MODEL
-    with progress(name) as show:
-        return quipu.load(name, progress=show, **options.loading(arguments))
 
 
 def _run_batch(
@@ -116,7 +102,7 @@ def _run_batch(
     if arguments.file is not None or arguments.json:
         arguments.usage_error("--batch reads its own file and writes one: it takes no FILE and no --json")
     batch = Batch(capability, arguments.batch, arguments.output, arguments.column or (), values, sampling)
-    with load(arguments) as model:
+    with options.generator(arguments, arguments.model) as model:
         print(batch.run(model), file=sys.stderr)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quipu.errors import InvalidConfiguration
+from quipu.errors import InvalidConfiguration, did_you_mean
 
 PREFIX = "QUIPU_"
 LOCAL = Path("quipu.toml")
@@ -102,8 +102,7 @@ def check(file: File, parsers: Mapping[str, argparse.ArgumentParser]) -> None:
 def _check_name(file: File, table: str | None, name: str, known: Collection[str], kind: str = "option") -> None:
     if name in known:
         return
-    near = difflib.get_close_matches(name[:80].replace("_", "-"), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    hint = did_you_mean(name[:80].replace("_", "-"), known, f"known: {', '.join(sorted(known))}")
     inside = f" in [{table}]" if table else ""
     raise InvalidConfiguration(f"{file.where(table, name)}: unknown {kind} {name[:80]!r}{inside}; {hint}")
 

@@ -127,7 +127,7 @@ def measure(
     total = sum(len(capability.probes) for capability in capabilities)
     asker = _Asker(model, journal, together, sampling or {}, until)
     with ThreadPoolExecutor(together) as pool:
-        for each in _turns(work, None if until is None else ROUND):
+        for each in _turns(work):
             if asker.late:
                 break
             report(total - sum(len(other.left) for other in work), total, each.capability.id)
@@ -235,15 +235,15 @@ class _Work:
     def __init__(self, capability: Answering, journal: Journal) -> None:
         done = {line["probe"] for line in journal.lines if line.get("capability") == capability.uri}
         self.capability = capability
-        self.left = [probe for probe in capability.probes if probe.id not in done]
+        self.left = {probe.id: probe for probe in capability.probes if probe.id not in done}
 
     def take(self, count: int | None) -> list[Probe]:
         """The next probes, in the capability's order: probes of one document stand apart, so that it is read once."""
-        return self.left[:count]
+        return list(self.left.values())[:count]
 
 
-def _turns(work: Sequence[_Work], size: int | None) -> Iterator[_Work]:
-    """Each capability in turn, until nothing is left; ``size`` None leaves nothing the first time."""
+def _turns(work: Sequence[_Work]) -> Iterator[_Work]:
+    """Each capability in turn, until nothing is left."""
     while any(each.left for each in work):
         yield from (each for each in work if each.left)
 
@@ -280,7 +280,7 @@ class _Asker:
                 for each in done:
                     observation = each.result()
                     self._journal.append(asdict(observation))
-                    work.left = [probe for probe in work.left if probe.id != observation.probe]
+                    del work.left[observation.probe]
                     tokens += observation.completion_tokens
                     yield observation
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import re
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, UnsupportedCheckpoint
+from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, UnsupportedCheckpoint, did_you_mean
 from quipu.model import folder as side
 from quipu.model.config import ModelConfig, from_gguf, from_huggingface, from_meta
 from quipu.model.files import FileState, check_same, check_unchanged, file_states, read_json, reading
@@ -153,8 +152,7 @@ def resolve(model: str | Path) -> Path:
         raise ModelNotFound(f"{name!r:.200} does not exist; check the path", param="model")
     if _is_hub_name(name):
         return cached_snapshot(name)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}; or give a path"
+    hint = did_you_mean(name, known, f"known are {', '.join(known)}; or give a path")
     raise ModelNotFound(f"no model {name!r:.120}: {hint}", param="model")
 
 

@@ -112,10 +112,7 @@ class CapabilityCall:
         except TimeoutError:
             if self._loop.time() < self._deadline:
                 raise
-            raise TookTooLong(
-                f"{self._capability.id} was not complete after {self._limits.request_seconds:g} seconds; give it less, "
-                "or start the server with a larger --request-timeout"
-            ) from None
+            raise TookTooLong.of(self._limits.request_seconds, "give it less", self._capability.id) from None
         if isinstance(event, QuipuError):
             raise event
         return event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from quipu.errors import QuipuError, Unparsed
+from quipu.errors import QuipuError, Unparsed, field_path
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> bytes:
@@ -109,7 +109,7 @@ def _describe(fault: Mapping[str, Any], request: Request) -> tuple[str, str | No
     if kind == "json_invalid":
         position = path[0] if path else 0
         return f"the body is not JSON: {context.get('error', 'it cannot be read')} at character {position}", None
-    field = _path([*path, *filter(None, [context.get("field")])])
+    field = field_path([*path, *filter(None, [context.get("field")])]) or None
     if kind == "refused":
         return fault["msg"], field
     if not path:
@@ -123,8 +123,3 @@ def _describe(fault: Mapping[str, Any], request: Request) -> tuple[str, str | No
         return f"unknown field {field}; /docs lists those that there are", field
     complaint = fault["msg"].removeprefix("Input ")
     return f"{field} {complaint}, got {fault['input']!r:.80}", field
-
-
-def _path(parts: Sequence[str | int]) -> str | None:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return text.removeprefix(".") or None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
+
+from quipu.errors import did_you_mean
 
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
@@ -106,8 +107,7 @@ class Schema(BaseModel):
                 continue
             if name in neutral:
                 raise fault(f"{name} is not supported by this server and would change the answer; leave it out", name)
-            near = difflib.get_close_matches(name[:80], known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            hint = did_you_mean(name[:80], known, f"known: {', '.join(known)}")
             raise fault(f"unknown field {name[:80]!r}; {hint}", name[:80])
         return {name: given for name, given in value.items() if name in known}
 
