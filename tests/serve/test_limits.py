@@ -115,7 +115,7 @@ def test_while_there_are_too_many_a_request_is_refused_unread() -> None:
             assert exchange(server.port, ended.encode())[0] == status
         stream.close()
         until(lambda: server.http.get("/v1/models").status_code == 200)
-        [refused] = re.findall(r'"refused",status="503"} (.+)', server.http.get("/metrics").text)
+        [refused] = re.findall(r'_total{.*"refused",status="503"} (.+)', server.http.get("/metrics").text)
         assert float(refused) >= 3  # and those that waited for the stream to end
 
 
