@@ -30,6 +30,12 @@ def test_it_survives_json(measured: dict) -> None:
     assert report.chart(again) == report.chart(measured)
 
 
+def test_of_the_file_only_the_name_is_told(measured: dict) -> None:
+    of = about(Oracle(half_right), "hash", {})
+    of["model"] = of["model"] | {"file": "/home/someone/models/tiny.gguf"}
+    assert report.report(of, [], None, "bfloat16")["model"] == of["model"] | {"file": "tiny.gguf"}
+
+
 def test_the_table(measured: dict) -> None:
     header, row, never = report.table(measured)
     assert header[:3] == ["capability", "score", "95 % interval"]

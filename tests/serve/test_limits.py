@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import fields
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from attacks import exchange
 from hypothesis import given
 from hypothesis import strategies as st
 from running_server import Running, serving, until
@@ -99,6 +101,22 @@ def test_requests_at_once() -> None:
         for stream in streams:
             stream.close()
         until(lambda: server.http.get("/v1/models").status_code == 200)
+
+
+def test_while_there_are_too_many_a_request_is_refused_unread() -> None:
+    """Its headers are not parsed, not even wrong ones, since a flood costs that. /health is, whatever its form."""
+    model = fake_model(seconds=0.01, context_length=4096)
+    with serving({"fake": model}, limits=Limits(requests=1)) as server:
+        stream = server.ask("x", stream=True, ignore_eos=True)
+        for head, status in (("NONSENSE", 503), ("GET /v1/models HTTP/1.1", 503), ("GET /healthy HTTP/1.1", 503)):
+            assert exchange(server.port, f"{head}\r\nhost: localhost\r\n\r\n".encode())[0] == status
+        for head, status in (("GET /health", 200), ("GET /health?x", 200), ("HEAD /health", 405)):
+            ended = f"{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+            assert exchange(server.port, ended.encode())[0] == status
+        stream.close()
+        until(lambda: server.http.get("/v1/models").status_code == 200)
+        [refused] = re.findall(r'_total{.*"refused",status="503"} (.+)', server.http.get("/metrics").text)
+        assert float(refused) >= 3  # and those that waited for the stream to end
 
 
 def test_time_for_an_answer() -> None:

@@ -18,10 +18,11 @@ from quipu.capabilities.base import Difficulty, Probe, Score, Source, digest, re
 from quipu.capabilities.parts.haystack import hide
 from quipu.types import Message
 
-LENGTHS = {512: 8, 1024: 8, 2048: 6, 4096: 6, 8192: 4, 16384: 2, 32768: 2, 65536: 2, 131072: 2}
-"""Tokens of context -> documents made to fill 7/8 of it, so that question and answer fit, too."""
-QUESTIONS = 6
-KINDS = (6, 3)
+LENGTHS = {512: 4, 1024: 4, 2048: 3, 4096: 3, 8192: 2, 16384: 1, 32768: 1, 65536: 1, 131072: 1}
+"""Tokens of context -> documents made to fill 7/8 of it, so that question and answer fit, too. Up to 8k they are as
+many as take turns."""
+QUESTIONS = 10
+KINDS = (10, 5)
 """Of facts in a document, in turn: all different, or each twice, so that a fact has a near miss."""
 SHARED = 16
 """Documents whose questions take turns: no two questions of one document are asked in a batch, where the second could
@@ -72,7 +73,7 @@ class LongContext(base.Answering):
     text_field = "document"
     metric = "share of questions with the right answer and a literal quotation that holds it"
     binary = True
-    baseline = 0.017
+    baseline = 0.0
     baseline_name = "the first sentence of the document"
     sources = (Source("procedural: prose from lists of words with arbitrary facts hidden in it", "Apache-2.0"),)
 
@@ -112,7 +113,7 @@ class LongContext(base.Answering):
         return 96
 
     def make_probes(self) -> Iterator[Probe]:
-        """Six questions about each document."""
+        """Ten questions about each document."""
         source = resources.files("quipu.capabilities") / "probes" / "long_context.toml"
         words = tomllib.loads(source.read_text("utf-8"))
         for length, documents in LENGTHS.items():

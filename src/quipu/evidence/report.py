@@ -18,9 +18,16 @@ UNMEASURED = "—"
 def report(
     about: Mapping[str, Any], measurements: Sequence[Measurement], streaming: Mapping[str, Any] | None, arithmetic: str
 ) -> dict[str, Any]:
-    """Everything that was measured, for JSON. ``about`` is what a journal says of its model; times are UTC."""
+    """Everything that was measured, for JSON. ``about`` is what a journal says of its model; times are UTC.
+
+    Of the model's file only the name is told: a report is shown to others, whom the folders here do not concern.
+    """
+    model = dict(about["model"])
+    if "file" in model:
+        model["file"] = Path(model["file"]).name
     return {
         **{name: value for name, value in about.items() if name != "journal"},
+        "model": model,
         "measured": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": {
             "processor": _processor(),

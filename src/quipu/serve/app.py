@@ -100,6 +100,7 @@ def create_app(
     )
     app.state.service = service
     app.state.locked = key is not None
+    app.state.turn = asyncio.Lock()  # of large bodies, see json_route
     add_error_handlers(app)
     app.add_middleware(LimitBody, limits=service.limits, raw=documents.PATH)
     app.add_middleware(CountRequests, metrics=service.metrics)

@@ -169,11 +169,15 @@ class Guard:
 
     def _check_room(self) -> None:
         if self._active >= self._limits.requests:
-            raise ServerBusy(
-                f"{self._active} requests are in progress; this server takes {self._limits.told('requests')}. "
-                "Try again shortly.",
-                retry_after=1,
-            )
+            raise too_many_requests(self._active, self._limits)
+
+
+def too_many_requests(active: int, limits: Limits) -> ServerBusy:
+    """What a request is told that would be one too many."""
+    return ServerBusy(
+        f"{active} requests are in progress; this server takes {limits.told('requests')}. Try again shortly.",
+        retry_after=1,
+    )
 
 
 def _is_preflight(scope: Scope, headers: Headers) -> bool:

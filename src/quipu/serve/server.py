@@ -25,7 +25,7 @@ GRACE_SECONDS = 2.0
 """How long answers may still take once the server is told to stop."""
 TIDIED_AT = (1, 25)
 """Looks without a request in progress: at once, and again when threads that nobody waits for any more have ended."""
-ACCEPTED_AT_ONCE = 16
+ACCEPTED_AT_ONCE = 64
 """Connections that are accepted each time that the event loop goes round, so that those in a flood wait, not others."""
 BACKLOG = 2048
 """Connections that the kernel keeps for us until they are accepted."""
@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             # h11, pure Python and strict. "auto" would take whichever parser happens to be installed.
-            http=type("Connection", (Connection,), {"limits": service.limits, "idle": {}}),
+            http=type("Connection", (Connection,), {"limits": service.limits, "metrics": service.metrics, "idle": {}}),
             backlog=ACCEPTED_AT_ONCE,
             h11_max_incomplete_event_size=service.limits.header_bytes,
             ws="none",
