@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -15,8 +16,20 @@ from quipu.cli.options import DTYPES, SAMPLING
 from quipu.engine import load
 from quipu.types import Sampling
 
-VERBS = ["serve", "chat", "run", "capabilities", "models", "inspect", "pull"]
-SLOW = {"torch", "numpy", "fastapi", "pydantic", "rich", "huggingface_hub", "jinja2", "tokenizers", "gguf", "uvicorn"}
+VERBS = ["serve", "chat", "run", "capabilities", "measure", "evidence", "replay", "models", "inspect", "pull"]
+SLOW = {
+    "torch",
+    "numpy",
+    "fastapi",
+    "pydantic",
+    "rich",
+    "huggingface_hub",
+    "jinja2",
+    "tokenizers",
+    "gguf",
+    "uvicorn",
+    "sqlalchemy",
+}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])
@@ -45,7 +58,7 @@ def test_help_shows_examples_that_parse(verb, capsys, monkeypatch):
     assert examples(verb)
     for line in examples(verb):
         assert line in shown
-        words = shlex.split(line.partition(" < ")[0])
+        words = shlex.split(re.split(" [<>] ", line)[0])
         assert words[:2] == ["quipu", verb]
         if "CAPABILITY" not in words:
             assert isinstance(cli.parse(words[1:], {}), argparse.Namespace)

@@ -18,7 +18,7 @@ from quipu.capabilities.base import Difficulty, Probe, Score, Source, digest, re
 from quipu.capabilities.parts.haystack import hide
 from quipu.types import Message
 
-LENGTHS = {512: 4, 1024: 4, 2048: 3, 4096: 3, 8192: 2, 16384: 1, 32768: 1, 65536: 1, 131072: 1}
+LENGTHS = {512: 5, 1024: 4, 2048: 4, 4096: 2, 8192: 1, 16384: 1, 32768: 1, 65536: 1, 131072: 1}
 """Tokens of context -> documents made to fill 7/8 of it, so that question and answer fit, too. Up to 8k they are as
 many as take turns."""
 QUESTIONS = 10

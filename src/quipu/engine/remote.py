@@ -71,7 +71,7 @@ class RemoteModel:
             )
         self._client = openai.OpenAI(base_url=base_url, api_key=key or "none", timeout=seconds, max_retries=2)
         entry = self._entry(model)
-        self.facts = RemoteFacts(entry["id"], base_url)
+        self.facts = RemoteFacts(entry["id"], _public(base_url))
         self._context_length = context_length or _context(entry)
         self._counts = True
 
@@ -151,7 +151,8 @@ class RemoteModel:
 
     def _entry(self, model: str | None) -> dict[str, Any]:
         """The endpoint's own description of the model."""
-        with _translated(str(self._client.base_url)):
+        place = _public(str(self._client.base_url))
+        with _translated(place):
             entries = [each.model_dump() for each in self._client.models.list()]
         names = [entry["id"] for entry in entries]
         if model is None and len(names) == 1:
@@ -159,7 +160,7 @@ class RemoteModel:
         if model in names:
             return entries[names.index(model)]
         asked = "no model was named" if model is None else f"there is no model {model[:200]!r}"
-        raise ModelNotFound(f"{asked} at {self._client.base_url}; it serves {', '.join(names[:50])}", param="model")
+        raise ModelNotFound(f"{asked} at {place}; it serves {', '.join(names[:50])}", param="model")
 
 
 class RemoteStream(Iterator[Chunk]):
@@ -204,6 +205,12 @@ def _given(sampling: Sampling) -> dict[str, Any]:
     default = Sampling()
     names = (*OPENAI_FIELDS, *MORE_FIELDS, "logprobs", "prompt_logprobs")
     return {name: getattr(sampling, name) for name in names if getattr(sampling, name) != getattr(default, name)}
+
+
+def _public(base_url: str) -> str:
+    """The address without a name and password, or a query that may hold a key."""
+    parts = urlsplit(base_url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _context(entry: Mapping[str, Any]) -> int | None:

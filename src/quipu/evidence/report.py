@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quipu.engine.machine import processor
 from quipu.errors import MissingLibrary
-from quipu.evidence.measure import Measurement
+from quipu.evidence.summary import Measurement
 
 UNMEASURED = "—"
 
@@ -18,7 +19,7 @@ UNMEASURED = "—"
 def report(
     about: Mapping[str, Any], measurements: Sequence[Measurement], streaming: Mapping[str, Any] | None, arithmetic: str
 ) -> dict[str, Any]:
-    """Everything that was measured, for JSON. ``about`` is what a journal says of its model; times are UTC.
+    """Everything that was measured, for JSON. ``about`` is ``summary.about`` of its model; times are UTC.
 
     Of the model's file only the name is told: a report is shown to others, whom the folders here do not concern.
     """
@@ -26,11 +27,11 @@ def report(
     if "file" in model:
         model["file"] = Path(model["file"]).name
     return {
-        **{name: value for name, value in about.items() if name != "journal"},
+        **about,
         "model": model,
         "measured": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "system": platform.system(),
             "arithmetic": arithmetic,
@@ -170,14 +171,3 @@ def _markdown_rows(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _processor() -> str:
-    """The processor's name, as Linux has it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
