@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quipu.evidence.config import Config
 
@@ -45,6 +45,8 @@ class Cell:
     seconds: float
     """On the clock, of the rounds in which ``timed_tokens`` were generated."""
     timed_tokens: int
+    peak_memory: int | None = None
+    """Most bytes that its process held, of those observations that tell; None for a remote endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Snapshot:
     """By id, in the order in which they were first measured."""
     cells: Mapping[tuple[str, str], Cell]
     """By (config id, capability uri)."""
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Every name that a config was measured under, by its id, in order."""
 
     def of(self, config: str) -> Iterator[Cell]:
         """The cells of a config."""
