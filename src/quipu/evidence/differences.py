@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 from quipu import capabilities
 from quipu.capabilities.base import Answering, Probe
 from quipu.errors import CapabilityNotFound
-from quipu.evidence.snapshot import Cell, Outcome
+from quipu.evidence.compare import Compared, Differing
 
 SHOWN = 3
 """Probes of each kind that a comparison shows."""
@@ -24,11 +24,10 @@ Record = Callable[[int], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one of them answered. ``text`` is empty and ``why`` too until records were looked up."""
+    """What one of them answered. ``text`` and ``why``, which explains the score, are empty until looked up."""
 
     observation: int
     value: float
-    passed: bool
     text: str = ""
     why: str = ""
 
@@ -48,23 +47,14 @@ class Difference:
         return asdict(self)
 
 
-def only_one_passed(a: Cell, b: Cell) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
-    """The shared probes that only A passed, and those that only B passed; widest apart first, then by probe."""
-    shared = [(a.outcomes[probe], b.outcomes[probe]) for probe in a.outcomes if probe in b.outcomes]
-    differing = sorted(
-        ((ours, theirs) for ours, theirs in shared if ours.passed != theirs.passed),
-        key=lambda pair: (-abs(pair[0].value - pair[1].value), pair[0].probe),
-    )
-    found = [
-        Difference(a.capability, ours.probe, "", _answer(ours), _answer(theirs)) for ours, theirs in differing
+def some(compared: Sequence[Compared], found: Callable[[Compared], Sequence[Differing]]) -> tuple[Difference, ...]:
+    """SHOWN of those probes: widest apart first, capabilities in turn, so that one with many does not hide others."""
+    rows = [
+        [_difference(each.capability, differing) for differing in sorted(found(each), key=_widest_first)[:SHOWN]]
+        for each in compared
     ]
-    return tuple(each for each in found if each.a.passed), tuple(each for each in found if each.b.passed)
-
-
-def some(by_capability: Sequence[Sequence[Difference]], count: int = SHOWN) -> tuple[Difference, ...]:
-    """``count`` of them, capabilities in turn, so that one with many does not hide the others."""
-    turns = (each for turn in zip_longest(*by_capability) for each in turn if each is not None)
-    return tuple(each for each, _ in zip(turns, range(count), strict=False))
+    turns = chain.from_iterable(zip_longest(*rows))
+    return tuple(islice((each for each in turns if each is not None), SHOWN))
 
 
 def told(difference: Difference, record: Record) -> Difference:
@@ -79,34 +69,16 @@ def told(difference: Difference, record: Record) -> Difference:
 
 def question(uri: str, probe: str) -> str:
     """What a probe asks, field by field; empty where this quipu has no such probe any more."""
-    name = uri.removeprefix("capability://").partition("@")[0]
     try:
-        capability = capabilities.find(name)
+        capability = capabilities.find(uri.removeprefix("capability://").partition("@")[0])
     except CapabilityNotFound:
         return ""
     if not isinstance(capability, Answering) or capability.uri != uri:
         return ""
-    return next((_shortened(_fields(each)) for each in capability.probes if each.id == probe), "")
+    return next((_fields(each) for each in capability.probes if each.id == probe), "")
 
 
-def _told(answer: Answer, record: Record) -> Answer:
-    found = record(answer.observation)
-    return replace(answer, text=_shortened(str(found["text"])), why=_shortened(str(found["why"])))
-
-
-def _fields(probe: Probe) -> str:
-    return "\n".join(f"{name}: {_text(value)}" for name, value in _known(probe.given))
-
-
-def _known(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in given.items() if value not in (None, "", [], {}))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """``text``, said to go on where it is cut: its beginning and its end, where the question often is."""
     if len(text) <= LONGEST:
         return text
@@ -114,5 +86,26 @@ def _shortened(text: str) -> str:
     return f"{text[:half]} … [{len(text) - 2 * half:,} characters] … {text[-half:]}"
 
 
-def _answer(outcome: Outcome) -> Answer:
-    return Answer(outcome.observation, outcome.value, outcome.passed)
+def _widest_first(each: Differing) -> tuple[float, str]:
+    return -abs(each.a_value - each.b_value), each.probe
+
+
+def _difference(capability: str, each: Differing) -> Difference:
+    return Difference(capability, each.probe, "", Answer(each.a, each.a_value), Answer(each.b, each.b_value))
+
+
+def _told(answer: Answer, record: Record) -> Answer:
+    found = record(answer.observation)
+    return replace(answer, text=shortened(str(found["text"])), why=shortened(str(found["why"])))
+
+
+def _fields(probe: Probe) -> str:
+    return "\n".join(f"{name}: {shortened(_text(value))}" for name, value in _given(probe))
+
+
+def _given(probe: Probe) -> Iterator[tuple[str, Any]]:
+    return ((name, value) for name, value in probe.given.items() if value not in (None, "", [], {}))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

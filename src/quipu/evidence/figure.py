@@ -65,10 +65,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def points(difference: float) -> str:
-    """A difference of two shares, signed, in percentage points: ``+16 points``."""
-    rounded = round(100 * difference)
-    return f"{rounded:+d} point{'' if abs(rounded) == 1 else 's'}" if rounded else "0 points"
+def points(difference: float, unit: str = " points") -> str:
+    """A difference of two shares, signed, in percentage points: ``+16.0 points``."""
+    rounded = round(100 * difference, 1) + 0.0  # never -0.0
+    return f"{rounded:+.1f}{unit}" if rounded else f"0.0{unit}"
 
 
 def dollars(amount: float) -> str:

@@ -53,6 +53,16 @@ class Side:
         }
 
 
+def names(a: Side, b: Side) -> tuple[str, str]:
+    """What to call the two in a sentence: their titles, or what tells them apart."""
+    for first, second in ((a.title, b.title), (a.name, b.name)):
+        if first != second:
+            return first, second
+    if a.config is not None and b.config is not None and a.config.id != b.config.id:
+        return f"{a.name} ({a.config.id[:SHORT]})", f"{b.name} ({b.config.id[:SHORT]})"
+    return f"{a.name} (A)", f"{b.name} (B)"
+
+
 def described(config: Config) -> dict[str, Any]:
     """A config for JSON, with its id."""
     return {"id": config.id, "label": config.label, **config.identity}
