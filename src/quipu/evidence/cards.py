@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quipu.errors import InvalidConfiguration, InvalidRequest, ModelNotFound, did_you_mean
+from quipu.evidence.statement import Statement
 
 PARTS = ("description", "unique", "alternatives")
 """What a card says of a capability: what it does, what is unique to it, and what it is compared to."""
@@ -40,12 +41,13 @@ class Fact:
 class Price:
     """US dollars per million tokens of prompt (``input``) and of answer (``output``), at an endpoint, on a day.
 
-    ``source``: who says so; ``as_of``: the day, ISO 8601, empty if not said.
+    ``source`` says who asks it, at ``url``; ``as_of``: when that was read.
     """
 
     input: float | None = None
     output: float | None = None
     source: str = ""
+    url: str = ""
     as_of: str = ""
 
 
@@ -57,18 +59,6 @@ class Endpoint:
     model: str
     key_variable: str | None = None
     context_length: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A claim as it is written down: see claims.Claim, of which it lacks the subject."""
-
-    quote: str
-    predicate: str
-    value: Any
-    relation: str = "is"
-    needs: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
