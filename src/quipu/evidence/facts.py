@@ -41,7 +41,6 @@ FACTS: Mapping[str, str] = {
     "weights": "whether its weights can be downloaded",
     "license_allows": "what its licence allows",
     "license_demands": "what its licence demands or withholds",
-    "pricing": "what is asked for it",
     "free_endpoint": "whether someone serves it free of charge",
     "endpoints": "who serves it",
     "streaming": "how endpoints stream its answers",

@@ -39,6 +39,7 @@ PAGE_ROWS: Mapping[str, str] = {
     "ecosystem": "has an ecosystem of",
     "match_graph": "has field evidence",
     "times_matched": "was matched by searches",
+    "pricing": "is offered as",
     "price_input": "costs, in US dollars per million tokens of prompt",
 }
 """Predicates of the rows of the seed page's table."""
@@ -95,17 +96,18 @@ UNDECIDED: Mapping[str, tuple[str, str]] = {
 }
 """Predicates that neither published facts nor probes decide: what they mean, and what would decide them."""
 
-KEYS = ("quote", "predicate", "value", "relation", "needs", "note")
+KEYS = ("quote", "predicate", "value", "relation", "of", "needs", "note")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is said, without of whom: see claims.Claim for the fields."""
+    """What is said, by the names of claims.Claim; ``of``: of whom, where that is not whom the place is about."""
 
     quote: str
     predicate: str
     value: Any
     relation: str = "is"
+    of: str = ""
     needs: str = ""
     note: str = ""
 
@@ -139,6 +141,7 @@ def statement(values: Any, where: str, more: tuple[str, ...] = ()) -> Statement:
         said["predicate"],
         tuple(value) if isinstance(value, list) else value,
         said["relation"] or "is",
+        said["of"],
         said["needs"],
         said["note"],
     )
