@@ -29,6 +29,7 @@ PAGES: Mapping[str, Callable[..., views.View]] = {
     "/rank": views.ranked,
     "/claims": views.claims,
     "/methodology": views.methodology,
+    "/observations": views.observations,
     "/observations/{number:int}": views.observation,
 }
 """What is at which address. Names may have slashes in them, which arrive as themselves."""
@@ -57,7 +58,7 @@ def _html(evidence: Evidence, view: Callable[..., views.View]) -> Callable[[Requ
     # Not async: what is computed for a page must not keep the event loop from others' tokens.
     def page(request: Request) -> Response:
         try:
-            found = view(evidence, asked(request), **request.path_params)
+            found = view(evidence, views.asked(request), **request.path_params)
             told = {**_common(request, found.snapshot), "title": found.title, "markdown": _own(request), **found.told}
             if found.json is not None:
                 told["json"] = found.json
@@ -72,18 +73,13 @@ def _html(evidence: Evidence, view: Callable[..., views.View]) -> Callable[[Requ
 def _markdown(evidence: Evidence, view: Callable[..., views.View]) -> Callable[[Request], Response]:
     def page(request: Request) -> Response:
         try:
-            found = view(evidence, asked(request), **request.path_params)
+            found = view(evidence, views.asked(request), **request.path_params)
             told = {**_common(request, found.snapshot), "title": found.title, **found.told}
             return _text(render_markdown(found.template, told))
         except QuipuError as error:
             return _text(render_markdown("error", {**_common(request, None), **_trouble(error)}), error.status)
 
     return page
-
-
-def asked(request: Request) -> dict[str, str]:
-    """What follows the question mark; of a name that is there twice, the last."""
-    return dict(request.query_params)
 
 
 def _text(text: str, status: int = 200) -> Response:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from quipu.evidence.alignment import Aligned
+from quipu.evidence.cards import Price
+from quipu.evidence.claims import Judgement, counts
+from quipu.evidence.comparison_markdown import escaped
+from quipu.evidence.figure import dollars
+from quipu.evidence.headline import Span
+from quipu.evidence.rank import Ranked
+
 UNKNOWN = "—"
 
-_MARKDOWN = re.compile(r"([\\`*\[\]<>|~]|(?<!\w)_|_(?!\w))")
-
+LONGEST = 120
+"""Characters of a value that stands in a table of facts."""
 
 def _environment(**options: Any) -> Environment:
     made = Environment(
@@ -44,8 +54,7 @@ def as_markdown(value: Any) -> Any:
     """``value`` on one line, so that nothing in it is Markdown or HTML; what is Markup stays as it is."""
     if isinstance(value, Markup):
         return value
-    text = " ".join(str(value).split()) if isinstance(value, str) else str(value)
-    return Markup(_MARKDOWN.sub(r"\\\1", text))
+    return Markup(escaped(str(value)))
 
 
 # ---- filters
@@ -113,9 +122,74 @@ def plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | Sequence) else str(value)
 
 
+def shortened(text: str) -> str:
+    """``text``, said to go on where it is cut."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def capital(text: str) -> str:
+    """The first letter large, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def tokens(number: int | None) -> str:
+    """A length of context."""
+    return UNKNOWN if number is None else f"{number:,} tokens"
+
+
+def price(given: Price) -> str:
+    """US dollars per million tokens."""
+    of = [(given.input, "in"), (given.output, "out")]
+    return ", ".join(f"{UNKNOWN if amount is None else dollars(amount)} {way}" for amount, way in of)
+
+
+def ranks(given: Ranked) -> str:
+    """The interval of a rank."""
+    low, high = given.rank_low, given.rank_high
+    return UNKNOWN if low is None else str(low) if low == high else f"{low} to {high}"
+
+
+def tally(judged: Sequence[Judgement]) -> str:
+    """How many claims there are of each status, without those that there are none of."""
+    return ", ".join(f"{number} {status}" for status, number in counts(tuple(judged)).items() if number)
+
+
+def spans(given: Sequence[Span]) -> str:
+    """Numbers of observations, as the address of their page has them."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in given)
+
+
+def groupby_has(rows: Iterable[Aligned]) -> list[dict[str, Any]]:
+    """Capabilities by who has them, in their order."""
+    return [{"has": has, "rows": [*found]} for has, found in groupby(rows, lambda each: each.has)]
+
+
+# ---- filters of Markdown, whose results stay as they are
+
+
+def code(text: str) -> Markup:
+    """What stands between backticks."""
+    return Markup(" ".join(text.replace("`", "'").split()))
+
+
+def block(text: str) -> Markup:
+    """A fenced block that nothing in ``text`` can end."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup(f"{fence}\n{text}\n{fence}")
+
+
+def url(address: str) -> Markup:
+    """The target of a link."""
+    return Markup(quote(address, safe=":/?&=#%@+,;~-._"))
+
+
 _FILTERS = {
     each.__name__: each
-    for each in (percent, points, signed, place, count, probability, minutes, words, identifier, plain)
-}
+    for each in (
+        percent, points, signed, place, count, probability, minutes, words, identifier, plain, shortened, capital,
+        tokens, price, ranks, tally, spans, groupby_has, code, block, url,
+    )
+}  # fmt: skip
 _HTML = _environment()
 _MARKDOWN_ENVIRONMENT = _environment(finalize=as_markdown)

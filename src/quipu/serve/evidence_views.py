@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, groupby
 from typing import Any
 
-from quipu import capabilities
-from quipu.capabilities.base import Answering
+from markupsafe import Markup
+from starlette.requests import Request
+
 from quipu.errors import CapabilityNotFound, InvalidRequest, did_you_mean
-from quipu.evidence.claims import PAGE, Judgement, card_claims, claims_about, counts, seed_claims
+from quipu.evidence.claims import Judgement, card_claims, claims_about, counts, seed_claims
 from quipu.evidence.compare import ALPHA, MARGIN
 from quipu.evidence.comparison import Comparison, comparison
+from quipu.evidence.comparison_markdown import markdown
 from quipu.evidence.explain import FORMULA, explain
 from quipu.evidence.gaps import gaps, probe_counts
 from quipu.evidence.judging import judge
 from quipu.evidence.rank import COVERED, Ranked, Ranking, rank
 from quipu.evidence.seed_rows import seed_rows
-from quipu.evidence.side import Side
+from quipu.evidence.side import Side, names
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.standing import SOLID, THIN, standings
 from quipu.evidence.workload import measurable, workload
@@ -28,6 +30,8 @@ from quipu.serve.evidence import SEPARATOR, Evidence, Moment, answering
 STATUSES = ("verified", "contradicted", "unmeasured")
 STRONGEST = 5
 """The most that a slider goes to."""
+LISTED = 40
+"""Probes of a kind that are listed with a capability."""
 SUGGESTED = 6
 """Comparisons that the front page offers."""
 
@@ -61,7 +65,17 @@ def compared(evidence: Evidence, asked: Asked, pair: str) -> View:
     found = comparing(evidence, moment, a, b, asked)
     addresses = moment.address(a), moment.address(b)
     query = "".join(f"&{name}={value}" for name, value in asked.items())
-    told = {"it": found, "addresses": addresses, "margin": found.judgement.margin, "alpha": ALPHA}
+    told = {
+        "it": found,
+        "names": names(a, b),
+        "addresses": addresses,
+        "margin": found.judgement.margin,
+        "alpha": ALPHA,
+        "listed": LISTED,
+        "measured": any(each.a.n or each.b.n for each in found.judgement.capabilities),
+        "rest": _rest(found),
+        "text": Markup(markdown(found)),
+    }
     title = f"{a.title} vs {b.title}"
     return View("compare", title, told, f"api/v1/compare?a={addresses[0]}&b={addresses[1]}{query}", moment.snapshot)
 
@@ -185,6 +199,7 @@ def claims(evidence: Evidence, asked: Asked) -> View:
         "model": side and side.card,
         "status": status,
         "counts": _counted(judged),
+        "judged": shown,
         "sources": [*_sources(shown, moment)],
     }
     query = "&".join(f"{name}={value}" for name, value in asked.items())
@@ -266,6 +281,20 @@ def only(asked: Asked, *known: str) -> None:
         if name not in known:
             hint = did_you_mean(name, known, f"known: {', '.join(known)}" if known else "it takes none")
             raise InvalidRequest(f"unknown parameter {name[:80]!r}; {hint}", param=name[:80])
+
+
+def asked(request: Request) -> dict[str, str]:
+    """What follows the question mark. Raises InvalidRequest for a name that is there twice."""
+    given = request.query_params
+    for name in given:
+        if len(given.getlist(name)) > 1:
+            raise InvalidRequest(f"{name[:80]} is given more than once", param=name[:80])
+    return dict(given)
+
+
+def placed(ranked: Ranked) -> dict[str, Any]:
+    """A place among others, for JSON."""
+    return {name: getattr(ranked, name) for name in ("tier", "rank_low", "rank_high", "best")}
 
 
 def margin(asked: Asked) -> float:
@@ -410,6 +439,15 @@ def _sources(judged: Sequence[Judgement], moment: Moment) -> Iterable[dict[str, 
             else "Written in quipu’s own words from what is published.",
             "places": [(place[:1].upper() + place[1:], [*each]) for place, each in groupby(rows, lambda each: each.claim.place)],
         }
+
+
+def _rest(found: Comparison) -> list[tuple[str, str, list[Judgement]]]:
+    """What is said of neither's capabilities: facts, prices, the makers' words."""
+    shown = {each.id for each in found.capabilities}
+    return [
+        (name, kind, [each for each in said if each.claim.capability not in shown])
+        for name, kind, said in zip(names(found.a, found.b), "ab", found.claims, strict=True)
+    ]
 
 
 def _shown(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
