@@ -12,11 +12,24 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from quipu import __version__
-from quipu.cli import capabilities, chat, config, inspect, measure, models, pull, run, serve, settings
+from quipu.cli import (
+    capabilities,
+    chat,
+    config,
+    evidence,
+    inspect,
+    measure,
+    models,
+    pull,
+    replay,
+    run,
+    serve,
+    settings,
+)
 from quipu.cli.terminal import printable
 from quipu.errors import QuipuError, Unparsed
 
-VERBS = (serve, chat, run, capabilities, measure, models, inspect, pull, config)
+VERBS = (serve, chat, run, capabilities, measure, evidence, replay, models, inspect, pull, config)
 UNPARSED = 4
 """An answer of the model that could not be read, as against an error (1): another try, or model, may succeed."""
 INTERRUPTED = 130
