@@ -63,7 +63,9 @@ def routes(evidence: Evidence) -> APIRouter:
         ]
         declared = [{"id": address, "title": title} for title, address, _ in view.told["declared"]]
         assert view.snapshot is not None
-        return _answer(view.snapshot, {**_capability(name), "told": view.told["lead"], "models": rows, "declared": declared})
+        return _answer(
+            view.snapshot, {**_capability(name), "told": view.told["lead"], "models": rows, "declared": declared}
+        )
 
     @router.get("/compare", summary="Two models, capability by capability")
     def compare(
@@ -107,7 +109,9 @@ def routes(evidence: Evidence) -> APIRouter:
 
 def _answer(snapshot: Snapshot, content: dict[str, Any]) -> Response:
     as_of = {"entry": snapshot.number, "hash": snapshot.hash, "at": snapshot.at}
-    return Response(encode({**content, "as_of": as_of}), headers={"cache-control": "no-cache"}, media_type="application/json")
+    return Response(
+        encode({**content, "as_of": as_of}), headers={"cache-control": "no-cache"}, media_type="application/json"
+    )
 
 
 def _model(moment: Moment, side: Side) -> dict[str, Any]:

@@ -112,4 +112,8 @@ def as_of(snapshot: Snapshot) -> dict[str, str]:
 def _trouble(error: QuipuError) -> dict[str, Any]:
     title = {404: "There is no such thing here", 400: "That cannot be shown"}.get(error.status, "That did not work")
     message = str(error)
-    return {"title": title, "message": message[:1].upper() + message[1:] + ("" if message.endswith("?") else "."), "near": []}
+    return {
+        "title": title,
+        "message": message[:1].upper() + message[1:] + ("" if message.endswith("?") else "."),
+        "near": [],
+    }

@@ -26,6 +26,7 @@ UNKNOWN = "—"
 LONGEST = 120
 """Characters of a value that stands in a table of facts."""
 
+
 def _environment(**options: Any) -> Environment:
     made = Environment(
         loader=PackageLoader("quipu.serve", "templates"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,9 @@ from quipu.evidence.comparison import Comparison, comparison
 from quipu.evidence.comparison_markdown import markdown
 from quipu.evidence.explain import FORMULA, explain
 from quipu.evidence.gaps import gaps, probe_counts
+from quipu.evidence.headline import Span
 from quipu.evidence.judging import judge
+from quipu.evidence.needed import planned
 from quipu.evidence.rank import COVERED, Ranked, Ranking, rank
 from quipu.evidence.seed_rows import seed_rows
 from quipu.evidence.side import Side, names
@@ -30,6 +33,12 @@ from quipu.serve.evidence import SEPARATOR, Evidence, Moment, answering
 STATUSES = ("verified", "contradicted", "unmeasured")
 STRONGEST = 5
 """The most that a slider goes to."""
+PLANNED_FOR = (1, 4, 12)
+"""Numbers of capabilities compared at once, for which the table of sample sizes is."""
+LINES = 500
+"""Observations that one page lists."""
+SPANS = 1000
+"""Runs of numbers that an address may name."""
 LISTED = 40
 """Probes of a kind that are listed with a capability."""
 SUGGESTED = 6
@@ -244,6 +253,27 @@ def observation(evidence: Evidence, asked: Asked, number: int) -> View:
     return View("observation", f"Observation {number}", told, f"api/v1/observations/{number}", moment.snapshot)
 
 
+def observations(evidence: Evidence, asked: Asked) -> View:
+    """What a sentence rests on: the observations with the numbers asked for, as far as they are the last of a probe."""
+    only(asked, "numbers")
+    moment = evidence.now()
+    spans = _spans(asked.get("numbers", ""))
+    sides = _by_config(moment)
+    found = [
+        {"outcome": outcome, "capability": cell.capability, "side": sides[cell.config]}
+        for cell in moment.snapshot.cells.values()
+        for outcome in cell.outcomes.values()
+        if any(first <= outcome.observation <= last for first, last in spans)
+    ]
+    found.sort(key=lambda row: row["outcome"].observation)
+    told = {
+        "rows": found[:LINES],
+        "total": len(found),
+        "passed": sum(row["outcome"].passed for row in found),
+    }
+    return View("observations", "Observations", told, snapshot=moment.snapshot)
+
+
 def methodology(evidence: Evidence, asked: Asked) -> View:
     """The formulas, computed on what there is."""
     only(asked)
@@ -257,6 +287,10 @@ def methodology(evidence: Evidence, asked: Asked) -> View:
         "example": explain(moment.snapshot, sides[0].config.id, wanted) if sides and sides[0].config else None,
         "example_side": sides[0] if sides else None,
         "pair": None,
+        "planned_for": PLANNED_FOR,
+        "planned": [
+            (points, [planned(points / 100, ALPHA / count) for count in PLANNED_FOR]) for points in (5, 10, 20, 30)
+        ],
     }  # fmt: skip
     if len(sides) > 1:
         found = comparing(evidence, moment, sides[0], sides[1], {})
@@ -290,6 +324,18 @@ def asked(request: Request) -> dict[str, str]:
         if len(given.getlist(name)) > 1:
             raise InvalidRequest(f"{name[:80]} is given more than once", param=name[:80])
     return dict(given)
+
+
+def _spans(text: str) -> list[Span]:
+    """``12-331,400`` as runs of numbers. Raises InvalidRequest."""
+    parts = text.split(",")
+    if len(parts) > SPANS or not all(re.fullmatch(r"\d{1,18}(-\d{1,18})?", part, re.ASCII) for part in parts):
+        raise InvalidRequest(
+            "numbers must be those of observations, as in 12-331,400; /compare links to those of a comparison",
+            param="numbers",
+        )
+    ends = [part.partition("-") for part in parts]
+    return [(int(first), int(last or first)) for first, _, last in ends]
 
 
 def placed(ranked: Ranked) -> dict[str, Any]:
@@ -353,7 +399,9 @@ def _pair(moment: Moment, a: Side, b: Side) -> tuple[str, str]:
 def _name(moment: Moment, side: Side) -> str:
     """A title that tells a side from others of the same model."""
     same = sum(each.title == side.title for each in moment.sides)
-    return side.title if same == 1 or side.config is None else f"{side.title} ({side.quantization}, {side.config.id[:6]})"
+    return (
+        side.title if same == 1 or side.config is None else f"{side.title} ({side.quantization}, {side.config.id[:6]})"
+    )
 
 
 def _named(moment: Moment) -> list[dict[str, str]]:
@@ -433,11 +481,15 @@ def _sources(judged: Sequence[Judgement], moment: Moment) -> Iterable[dict[str, 
         name = source.removeprefix("card ")
         card = moment.cards.get(name)
         yield {
-            "title": "The seed page: “Llama 3.2 3B Instruct vs Llama 4”" if card is None else f"The card of {card.title}",
+            "title": "The seed page: “Llama 3.2 3B Instruct vs Llama 4”"
+            if card is None
+            else f"The card of {card.title}",
             "about": "The comparison that these pages answer, sentence by sentence; no sentence of it is left out."
             if card is None
             else "Written in quipu’s own words from what is published.",
-            "places": [(place[:1].upper() + place[1:], [*each]) for place, each in groupby(rows, lambda each: each.claim.place)],
+            "places": [
+                (place[:1].upper() + place[1:], [*each]) for place, each in groupby(rows, lambda each: each.claim.place)
+            ],
         }
 
 
