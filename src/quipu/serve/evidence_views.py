@@ -151,12 +151,10 @@ def capability(evidence: Evidence, asked: Asked, name: str) -> View:
     ]
     found = next((each for each in answering() if each.id == name), None)
     if found is None and not declared:
-        declaring = {id for each in moment.cards.values() for id in each.capabilities}
+        declaring = {one for each in moment.cards.values() for one in each.capabilities}
         known = sorted({*(each.id for each in answering()), *declaring})
-        raise CapabilityNotFound(
-            f"there is no capability {name[:80]!r}; {did_you_mean(name, known, f'there are {", ".join(known)}')}",
-            param="capability",
-        )
+        hint = did_you_mean(name, known, f"there are {', '.join(known)}")
+        raise CapabilityNotFound(f"there is no capability {name[:80]!r}; {hint}", param="capability")
     told: dict[str, Any] = {"heading": name.replace("_", " ").capitalize(), "uri": name, "capability": found}
     told |= {"declared": declared, "rows": [], "measured": 0, "baseline": None}
     told["lead"] = "quipu does not measure this, so no model is ranked."
@@ -436,7 +434,7 @@ def _standings(snapshot: Snapshot, side: Side) -> list[dict[str, Any]]:
     ]
     others = sorted(set(side.card.capabilities) - {each.id for each in measured})
     return rows + [
-        {"id": id, "title": id.replace("_", " ").capitalize(), "baseline": None, "standing": None} for id in others
+        {"id": each, "title": each.replace("_", " ").capitalize(), "baseline": None, "standing": None} for each in others
     ]
 
 
