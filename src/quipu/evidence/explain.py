@@ -9,10 +9,6 @@ from quipu.evidence.rank import Scored
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.workload import Workload
 
-FORMULA = "1"
-"""Raised when a formula changes: scores of different versions do not compare."""
-
-
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A score with its terms (``scored.terms``), and what to compute it again from."""
