@@ -187,9 +187,7 @@ def _tests(pairings: Mapping[str, Pairing], margin: float, alpha: float, wanted:
     )
 
 
-def _compared(
-    capability: str, weight: float, a: Standing, b: Standing, pairing: Pairing, tests: _Tests
-) -> Compared:
+def _compared(capability: str, weight: float, a: Standing, b: Standing, pairing: Pairing, tests: _Tests) -> Compared:
     low, high = pairing.interval
     verdict = _verdict(capability, pairing, tests)
     needed, needed_for = _needed(pairing, tests) if verdict == "cannot tell" else (None, None)

@@ -83,10 +83,8 @@ def overall(pairings: Mapping[str, Pairing], weights: Mapping[str, float], margi
     coverage = min(1.0, sum(weights[each] for each in used))
     shared = sum(pairing.shared for pairing in used.values())
     if not used:
-        missing = _to_cover(pairings, weights, margin, alpha)
-        return Overall(
-            "cannot tell", None, -1.0, 1.0, -1.0, 1.0, None, 0.0, 0, False, missing, "no capability was measured on both"
-        )
+        missing, reason = _to_cover(pairings, weights, margin, alpha), "no capability was measured on both"
+        return Overall("cannot tell", None, -1.0, 1.0, -1.0, 1.0, None, 0.0, 0, False, missing, reason)
     found = weighted(used, weights)
     covered = coverage >= COVERED - 1e-9
     inside = covered and -margin <= found.low and found.high <= margin

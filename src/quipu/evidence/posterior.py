@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quipu.evidence.intervals import Z, Sample
+from quipu.evidence.intervals import Sample, Z
+from quipu.evidence.snapshot import Cell
+from quipu.evidence.standing import sample_of
 
 DRAWS = 4000
 
@@ -33,11 +36,33 @@ class Posterior:
         trials = n * max(1.0, prior_mean * (1 - prior_mean) / spread)
         return cls(0.5 + trials * mean, 0.5 + trials * (1 - mean))
 
-    def draws(self, name: str) -> NDArray[np.float64]:
-        """float64 [DRAWS], the same each time for the same ``name``, whatever else is drawn."""
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-        return np.random.default_rng(seed).beta(self.alpha, self.beta, DRAWS)
+
+def draws(cell: Cell) -> NDArray[np.float64]:
+    """float64 [DRAWS]: what the capability's true score may be. The same each time, whatever else is drawn.
+
+    Each follows the posterior. Cells of one capability are drawn together: where one draw has a probe's group count
+    for more, it counts for more in all (a Bayesian bootstrap of groups, Rubin 1981, gives the order; Iman & Conover,
+    1982, put another distribution in such an order). So models that fail on the same probes are told apart as well as
+    pairs of their answers allow.
+    """
+    outcomes = list(cell.outcomes.values())
+    groups, places = np.unique([each.group for each in outcomes], return_inverse=True)
+    sums, sizes = np.bincount(places, weights=[each.value for each in outcomes]), np.bincount(places)
+    counts = np.array([_counts(cell.capability, str(group)) for group in groups])
+    order = (sums @ counts) / (sizes @ counts)
+    posterior = Posterior.of(sample_of(cell))
+    drawn = _random(cell.config, cell.capability).beta(posterior.alpha, posterior.beta, DRAWS)
+    placed = np.empty(DRAWS)
+    placed[np.lexsort((drawn, order))] = np.sort(drawn)
+    return placed
 
 
-NOTHING = Posterior(0.5, 0.5)
-"""Before any probe."""
+@lru_cache(maxsize=4096)
+def _counts(capability: str, group: str) -> NDArray[np.float64]:
+    """float64 [DRAWS]: how much a group counts in each draw, for any config."""
+    return _random(capability, group).exponential(size=DRAWS)
+
+
+def _random(*names: str) -> np.random.Generator:
+    seed = hashlib.sha256("\0".join(names).encode()).digest()[:8]
+    return np.random.default_rng(int.from_bytes(seed, "big"))

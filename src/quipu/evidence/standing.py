@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from quipu.evidence.intervals import interval
+from quipu.evidence.intervals import Sample, interval, sample
 from quipu.evidence.snapshot import Cell, Snapshot
 
 State = Literal["unmeasured", "thin", "measured", "solid"]
@@ -84,6 +84,12 @@ def of_cell(cell: Cell) -> Standing:
         seconds_per_probe=cell.seconds / found.n if cell.seconds else None,
         tokens_per_second=cell.timed_tokens / cell.seconds if cell.seconds else None,
     )
+
+
+def sample_of(cell: Cell) -> Sample:
+    """The scores of a cell with at least one outcome."""
+    outcomes = cell.outcomes.values()
+    return sample([each.value for each in outcomes], [each.group for each in outcomes], binary=cell.binary)
 
 
 def _state(n: int, low: float, high: float) -> State:
