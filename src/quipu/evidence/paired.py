@@ -1,0 +1,90 @@
+"""Whether two models differ on the probes that both were asked, allowing for probes that are alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quipu.evidence.intervals import Sample, wilson
+from quipu.evidence.student import within
+
+GRID = 1 << 14
+"""Steps that the sum of all differences is cut into, where they are not whole."""
+FARTHEST = 60.0
+"""Standard errors beyond which a probability is 0."""
+
+
+def sign_flip(sums: NDArray[np.float64]) -> float:
+    """How probable it is that sums of differences, one a group, add up to as much as they do if neither side is better.
+
+    Two-sided and exact: of two models that are the same, each group could as well have come out the other way round,
+    so all 2^groups signs are equally likely (Fisher, 1935; for groups Gail et al., Statistics in Medicine 15, 1996,
+    which is the wild cluster bootstrap with the null imposed of Cameron, Gelbach & Miller, 2008). For right or wrong
+    and groups of one it is McNemar's exact test. Nothing is drawn: the distribution is convolved, on a grid where
+    sums are not whole.
+    """
+    sizes = np.abs(sums[sums != 0])
+    if not len(sizes):
+        return 1.0
+    whole = bool(np.all(sizes == np.round(sizes)))
+    unit = 1.0 if whole else float(sizes.sum()) / GRID
+    steps = np.round(sizes / unit).astype(np.int64)
+    total = int(steps.sum())
+    chances = np.zeros(total + 1)  # of the sum of those that are positive
+    chances[0] = 1.0
+    reached = 0
+    for step in steps:
+        chances[: reached + 1] *= 0.5
+        moved = chances[: reached + 1].copy()
+        chances[step : reached + step + 1] += moved
+        reached += int(step)
+    # Rounding to the grid must not tear apart sums that are the same.
+    tolerance = 0.0 if whole else math.sqrt(len(steps))
+    observed = abs(float(sums.sum())) / unit - tolerance
+    return min(1.0, float(chances[np.abs(2 * np.arange(total + 1) - total) >= observed - 1e-9].sum()))
+
+
+def group_sums(differences: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
+    """The sum of the differences of each group."""
+    _, places = np.unique(np.asarray(groups), return_inverse=True)
+    return np.bincount(places, weights=differences)
+
+
+def difference_interval(found: Sample, critical: float | None = None) -> tuple[float, float]:
+    """The 95 % interval of the mean of differences from -1 to 1: Wilson's, of (1 + difference) / 2.
+
+    With no probe that came out differently it reaches as far as Tango's (Statistics in Medicine 17, 1998), from
+    -z^2 / (n + z^2) to z^2 / (n + z^2): that few probes agree does not show that two models are equal.
+    """
+    reach = found.critical if critical is None else critical
+    low, high = wilson((1 + found.mean) / 2, found.effective, found.variance / 4, reach)
+    return 2 * low - 1, 2 * high - 1
+
+
+def beyond_margin(found: Sample, margin: float) -> float:
+    """How probable so small a difference is if the true one is as large as ``margin``: small means equal.
+
+    Two one-sided tests (Schuirmann, 1987), the larger of them doubled, so that it is at most 0.05 just where the 95 %
+    interval lies within the margin.
+    """
+    low, high = 0.0, FARTHEST
+    for _ in range(60):
+        middle = (low + high) / 2
+        below, above = difference_interval(found, middle)
+        low, high = (middle, high) if -margin <= below and above <= margin else (low, middle)
+    if found.freedom is None:
+        return 2 * NormalDist().cdf(-low)
+    return 1 - within(low, found.freedom)
+
+
+def holm(probabilities: Sequence[float]) -> list[float]:
+    """Each probability as it counts among all of them (Holm, 1979), in the order given."""
+    adjusted, highest = [0.0] * len(probabilities), 0.0
+    for step, place in enumerate(sorted(range(len(probabilities)), key=lambda place: probabilities[place])):
+        highest = max(highest, min(1.0, (len(probabilities) - step) * probabilities[place]))
+        adjusted[place] = highest
+    return adjusted
