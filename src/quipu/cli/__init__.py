@@ -44,7 +44,8 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code.
 
-    0, 1 after a QuipuError, 2 for wrong usage, 3 where a comparison cannot tell, 4 when a model's answer could not be read, 130 when interrupted.
+    0, 1 after a QuipuError, 2 for wrong usage, 3 where a comparison cannot tell, 4 when a model's answer could not be
+    read, 130 when interrupted.
 
     ``arguments`` are those after the program's name; None takes them from the command line.
     """
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has enough, as in `quipu chat ... | head`. The interpreter flushes stdout once more
         # when it ends; into nothing, so that it does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code or 0
 
 
