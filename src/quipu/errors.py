@@ -257,6 +257,12 @@ class StorageFailed(QuipuError):
     code = "storage_failed"
 
 
+class DamagedLog(StorageFailed):
+    """The log of evidence is not what was written: an entry was altered, removed or replaced."""
+
+    code = "damaged_log"
+
+
 class MissingLibrary(QuipuError):
     """An optional library is needed; the message says how to install it."""
 

@@ -8,20 +8,20 @@ from oracle import Oracle
 
 from quipu.errors import MissingLibrary
 from quipu.evidence import report
-from quipu.evidence.journal import Journal
-from quipu.evidence.measure import about, measure
+from quipu.evidence.measure import measure
+from quipu.evidence.store import Store
+from quipu.evidence.summary import about
 
 
 @pytest.fixture
-def measured(tmp_path: Path) -> dict:
+def measured() -> dict:
     class Never(Adding):
         version = 9
 
     model = Oracle(half_right)
-    of = about(model, "hash", {})
-    with Journal(tmp_path / "journal", of) as journal:
-        found = measure(model, [Adding()], journal) + measure(model, [Never()], journal, seconds=0)
-    return report.report(of, found, {"first_token_p50": 1.5, "cancel_p50": None}, "bfloat16")
+    with Store() as store:
+        found = measure(model, [Adding()], store) + measure(model, [Never()], store, seconds=0)
+    return report.report(about(model, {}), found, {"first_token_p50": 1.5, "cancel_p50": None}, "bfloat16")
 
 
 def test_it_survives_json(measured: dict) -> None:

@@ -17,6 +17,7 @@ from quipu.cli import (
     chat,
     compare,
     config,
+    evidence,
     explain,
     flip,
     gaps,
@@ -25,6 +26,7 @@ from quipu.cli import (
     models,
     pull,
     rank,
+    replay,
     run,
     serve,
     settings,
@@ -33,7 +35,8 @@ from quipu.cli.terminal import printable
 from quipu.errors import QuipuError, Unparsed
 
 VERBS = (
-    serve, chat, run, capabilities, measure, compare, rank, explain, gaps, flip, models, inspect, pull, config,
+    serve, chat, run, capabilities, measure, compare, rank, explain, gaps, flip, evidence, replay,
+    models, inspect, pull, config,
 )  # fmt: skip
 UNPARSED = 4
 """An answer of the model that could not be read, as against an error (1): another try, or model, may succeed."""

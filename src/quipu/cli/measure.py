@@ -18,19 +18,21 @@ if TYPE_CHECKING:
     from quipu.capabilities.base import Answering, Capability
     from quipu.engine.local import LocalModel
     from quipu.engine.remote import RemoteModel
-    from quipu.evidence.measure import Measurement
+    from quipu.evidence.summary import Measurement
 
 SUMMARY = "measure what a model can do"
 USAGE = "quipu measure [MODEL] [OPTIONS]"
 DESCRIPTION = """\
 Ask a model the probes of each capability and score its answers: score, 95 %
 interval, answers that could not be read, and the score of a trivial answer to
-compare with. A measurement that was interrupted goes on where it stopped."""
+compare with. Every answer is kept in the log of evidence, so a measurement that
+was interrupted goes on where it stopped."""
 EXAMPLES = """\
 examples:
   quipu measure
   quipu measure ./model.gguf --capability summarize --capability translate
   quipu measure --budget 10m --json > today.json
+  quipu measure --evidence-url sqlite:///elsewhere.sqlite
   quipu measure llama3.2 --base-url http://127.0.0.1:11434/v1 --context 8192
   quipu measure --markdown table.md --chart scores.svg"""
 
@@ -43,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capability", action="append", metavar="ID", help="only this one; may be repeated (all)")
     parser.add_argument("--budget", type=duration, metavar="TIME", help="begin no probe after it: 90s, 10m, 2h (none)")
     parser.add_argument("--together", type=options.positive, default=16, metavar="N", help="probes at once (16)")
-    parser.add_argument("--fresh", action="store_true", help="forget what was measured of this model before")
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="keep what is measured here (one for each model)")
+    parser.add_argument("--fresh", action="store_true", help="ask again what was asked before; the last answer counts")
+    options.add_evidence(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page, too")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="write a chart as SVG, too")
@@ -65,32 +67,32 @@ def duration(text: str) -> float:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, then print what was found. Raises QuipuError."""
     from quipu.evidence import report
-    from quipu.evidence.journal import Journal
-    from quipu.evidence.measure import about, measure
+    from quipu.evidence.config import Config
+    from quipu.evidence.measure import measure
+    from quipu.evidence.summary import about
 
     sampling = options.sampling(arguments)
     answering, streaming = _chosen(arguments.capability)
     with ExitStack() as opened:
+        store = opened.enter_context(options.evidence(arguments, create=True))
         model = options.generator(arguments, arguments.model, concurrency=arguments.together)
         opened.callback(model.close)
-        file_hash = "" if arguments.base_url else _file_hash(model)
-        of = about(model, file_hash, sampling)
-        path = arguments.journal or _journal_path(of)
-        if arguments.fresh:
-            path.unlink(missing_ok=True)
-        journal = opened.enter_context(Journal(path, of))
+        with progress("hashing"):
+            config = Config.of(model, sampling)
         with progress("measuring") as show:
             found = measure(
                 model,
                 answering,
-                journal,
+                store,
+                config=config,
                 seconds=arguments.budget,
                 together=arguments.together,
                 sampling=sampling,
+                fresh=arguments.fresh,
                 report=show,
             )
         service = _stream(model, streaming) if streaming else None
-        whole = report.report(of, found, service, getattr(model.facts, "dtype", "elsewhere"))
+        whole = report.report(about(model, sampling), found, service, getattr(model.facts, "dtype", "elsewhere"))
     if arguments.markdown:
         picture = os.path.relpath(arguments.chart, arguments.markdown.parent) if arguments.chart else None
         _write(arguments.markdown, report.markdown(whole, picture))
@@ -99,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(whole)
     else:
-        _print(whole, found, path)
+        _print(whole, found, store.name)
 
 
 def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Capability]]:
@@ -110,20 +112,6 @@ def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Capability]]
     chosen = [capabilities.find(name) for name in dict.fromkeys(names or capabilities.names())]
     answering = [each for each in chosen if isinstance(each, Answering)]
     return answering, [each for each in chosen if not isinstance(each, Answering)]
-
-
-def _file_hash(model: Any) -> str:
-    with progress("hashing"):
-        return str(model.file_hash)
-
-
-def _journal_path(of: dict[str, Any]) -> Path:
-    """Where measurements of exactly this model are kept, as the XDG specification has it."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    from quipu.capabilities.base import digest
-
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", of["model"]["name"])[:80]
-    return Path(state) / "quipu" / "measurements" / f"{name}-{digest(of)[:12]}.jsonl"
 
 
 def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict[str, Any]:
@@ -157,7 +145,7 @@ def _write(path: Path, text: str) -> None:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _print(whole: dict[str, Any], found: list[Measurement], path: Path) -> None:
+def _print(whole: dict[str, Any], found: list[Measurement], place: str) -> None:
     from quipu.evidence import report
 
     print_table(report.table(whole))
@@ -170,4 +158,4 @@ def _print(whole: dict[str, Any], found: list[Measurement], path: Path) -> None:
         print(
             faint(f"{left} probes were not asked yet; the same command goes on with them", sys.stderr), file=sys.stderr
         )
-    print(faint(f"kept in {path}", sys.stderr), file=sys.stderr)
+    print(faint(f"kept in {place}", sys.stderr), file=sys.stderr)

@@ -16,6 +16,7 @@ from quipu.types import Sampling
 if TYPE_CHECKING:
     from quipu.engine.local import LocalModel
     from quipu.engine.remote import RemoteModel
+    from quipu.evidence.store import Store
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 MODEL_HELP = "a .gguf file, a Hugging Face or Meta folder, a known name, or OWNER/NAME that was pulled"
@@ -94,6 +95,18 @@ def generator(arguments: argparse.Namespace, model: str | None, **more: Any) -> 
     name = model or DEFAULT_MODEL
     with progress(name) as show:
         return quipu.load(name, progress=show, **more, **loading(arguments))
+
+
+def add_evidence(parser: argparse.ArgumentParser) -> None:
+    """The option that names the log of evidence."""
+    parser.add_argument("--evidence-url", metavar="URL", help="the log: sqlite:///FILE or postgresql://... (your own)")
+
+
+def evidence(arguments: argparse.Namespace, *, create: bool = False) -> Store:
+    """The log that the options name. Without ``create``, a file that is not there yet is an empty log."""
+    from quipu.evidence.store import Store
+
+    return Store.at(arguments.evidence_url, create=create)
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -23,8 +23,8 @@ from quipu.errors import InvalidConfiguration, did_you_mean
 PREFIX = "QUIPU_"
 LOCAL = Path("quipu.toml")
 NOT_SETTINGS = ("help", "config", "version")
-SECRET = ("api-key",)
-"""Options whose values are shown to nobody."""
+SECRET = ("api-key", "evidence-url")
+"""Options whose values are shown to nobody; an address may have a password in it."""
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 MAX_BYTES = 1 << 20
 

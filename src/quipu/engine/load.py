@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import InvalidRequest, NotEnoughMemory
 from quipu.model.chat_format import ChatFormat
 from quipu.model.checkpoint import Checkpoint, memory_plan, open_checkpoint
+from quipu.model.files import reading
+from quipu.model.lora import ADAPTER_FILES, merged
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Facts
 
@@ -66,8 +69,6 @@ def load(
     checkpoint = open_checkpoint(model)
     tensors = checkpoint.tensors
     if adapter is not None:
-        from quipu.model.lora import merged
-
         tensors = merged(tensors, Path(adapter))
     run_dtype = checkpoint.run_dtype(dtype)
     length, blocks = _plan(checkpoint, run_dtype, torch_runner.free_memory(where), context, concurrency, kv_memory)
@@ -103,8 +104,26 @@ def load(
         chat_format,
         sampling_defaults=checkpoint.sampling_defaults,
         reference=reference,
-        file_hash=checkpoint.file_hash,
+        file_hash=lambda: files_hash(checkpoint, adapter),
+        hardware=torch_runner.hardware(where, threads),
+        peak_memory=lambda: torch_runner.used_memory(where),
     )
+
+
+def files_hash(checkpoint: Checkpoint, adapter: str | Path | None = None) -> str:
+    """SHA-256, in hex, of the checkpoint's files; with an adapter, of the lines of its hash and the adapter's files'.
+
+    Raises DamagedCheckpoint where a file is not the one that was opened, ModelNotFound for an adapter that is gone.
+    """
+    own = checkpoint.file_hash()
+    if adapter is None:
+        return own
+    lines = [own]
+    for name in ADAPTER_FILES:
+        path = Path(adapter) / name
+        with reading(path):
+            lines.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _at_least_one(**options: int | None) -> None:

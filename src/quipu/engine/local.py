@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.engine.engine import Engine, Handle
+from quipu.engine.memory import peak_memory
 from quipu.engine.request import Score
 from quipu.engine.text_stream import TextStream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
@@ -70,6 +71,8 @@ class LocalModel:
         sampling_defaults: Mapping[str, Any] | None = None,
         reference: Callable[[Sequence[int]], NDArray[np.float32]] | None = None,
         file_hash: Callable[[], str] | None = None,
+        hardware: str = "none",
+        peak_memory: Callable[[], int] = peak_memory,
     ) -> None:
         self.engine = engine
         self.facts = facts
@@ -78,6 +81,10 @@ class LocalModel:
         self._chat_format = chat_format
         self._reference = reference
         self._file_hash = file_hash
+        self.hardware = hardware
+        """What computes: the accelerator, or the processor and how many of its cores."""
+        self.peak_memory = peak_memory
+        """Most bytes in use until now: of the accelerator, or of this process."""
         # A model that nobody holds any more must not keep its weights and its thread.
         weakref.finalize(self, engine.close)
 
@@ -90,6 +97,11 @@ class LocalModel:
     def file_hash(self) -> str:
         """SHA-256 of the model's files, in hex; read from disk when first asked for. Empty for a fake."""
         return self._file_hash() if self._file_hash is not None else ""
+
+    @property
+    def chat_template(self) -> str:
+        """SHA-256 of the chat template, in hex, the name of Meta's format, or ``none``."""
+        return "none" if self._chat_format is None else self._chat_format.name
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -27,6 +27,12 @@ def group_memory(group: Path, unlimited: int) -> int:
     return int(limit) - used + int(fields["active_file"]) + int(fields["inactive_file"])
 
 
+def peak_memory() -> int:
+    """Most bytes that this process held in memory until now, those that it shares with others included."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
 def return_freed_memory() -> None:
     """Give memory that was freed back to the system. glibc keeps it: after loading 135 M weights, 190 MB of it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none and need none

@@ -71,7 +71,7 @@ class RemoteModel:
             )
         self._client = openai.OpenAI(base_url=base_url, api_key=key or "none", timeout=seconds, max_retries=2)
         entry = self._entry(model)
-        self.facts = RemoteFacts(entry["id"], base_url)
+        self.facts = RemoteFacts(entry["id"], _public(base_url))
         self._context_length = context_length or _context(entry)
         self._counts = True
 
@@ -204,6 +204,12 @@ def _given(sampling: Sampling) -> dict[str, Any]:
     default = Sampling()
     names = (*OPENAI_FIELDS, *MORE_FIELDS, "logprobs", "prompt_logprobs")
     return {name: getattr(sampling, name) for name in names if getattr(sampling, name) != getattr(default, name)}
+
+
+def _public(base_url: str) -> str:
+    """The address without a name and password, or a query that may hold a key."""
+    parts = urlsplit(base_url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _context(entry: Mapping[str, Any]) -> int | None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quipu.engine.memory import available_memory
+from quipu.engine.machine import processor
+from quipu.engine.memory import available_memory, peak_memory
 from quipu.engine.runner import BLOCK_SIZE, Span
 from quipu.errors import InvalidRequest
 from quipu.model.attention import Extent, PagedCache
@@ -35,6 +36,18 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_memory()
+
+
+def used_memory(device: torch.device) -> int:
+    """Most bytes that were in use until now: of the GPU, or of this process."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else peak_memory()
+
+
+def hardware(device: torch.device, threads: int | None) -> str:
+    """What computes there: the GPU's name, or the processor's and how many of its cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()}, {threads or len(os.sched_getaffinity(0))} cores"
 
 
 class TorchRunner:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from quipu.capabilities.base import digest
+from quipu.types import Generator
+
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -42,3 +46,43 @@ class Config:
     def id(self) -> str:
         """SHA-256 of ``identity``, in hex."""
         return digest(self.identity)
+
+    @classmethod
+    def of(cls, model: Generator, sampling: Mapping[str, Any]) -> Config:
+        """The config that ``model`` is when ``sampling`` goes over each capability's own options.
+
+        Reads the model's files for their hash. ``decoding`` also has what the checkpoint recommends, as ``defaults``,
+        where it recommends anything: each capability's own options go over that.
+        """
+        import quipu
+        from quipu.engine.local import LocalModel  # only now: whoever reads the log needs no engine
+
+        facts = model.facts.as_dict()
+        decoding = {**sampling, "context_length": model.context_length}
+        model_hash, chat_template, hardware, quantization = digest(facts), UNKNOWN, UNKNOWN, UNKNOWN
+        engine = f"quipu {quipu.__version__}"
+        if isinstance(model, LocalModel):
+            model_hash = model.file_hash or digest(facts)
+            chat_template = model.chat_template
+            hardware = f"{model.hardware}, {model.facts.dtype}"
+            kinds = model.facts.quantization
+            quantization = ", ".join(sorted(kinds, key=lambda kind: (-kinds[kind], kind))) or UNKNOWN
+            decoding |= {"defaults": model.sampling_defaults} if model.sampling_defaults else {}
+        elif "base_url" in facts:
+            engine = f"remote {facts['base_url']}"
+        return cls(
+            label=model.facts.name,
+            model_hash=model_hash,
+            quantization=quantization,
+            engine=engine,
+            chat_template=chat_template,
+            decoding=_as_json(decoding),
+            hardware=hardware,
+            facts=_as_json(facts),
+        )
+
+
+def _as_json(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As it comes back from the log: names of fields are text there, tuples lists."""
+    result: Mapping[str, Any] = json.loads(json.dumps(value))
+    return result

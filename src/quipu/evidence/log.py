@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from quipu.errors import InvalidRequest
+from quipu.errors import DamagedLog, InvalidRequest
 
 GENESIS = ""
 """What the first entry has as ``previous``."""
+_HASH = r"([0-9a-f]{64})?"
+FORMS = {"at": r"[0-9T:.+-]{1,40}", "kind": r"[a-z_]{1,40}", "previous": _HASH, "hash": _HASH}
+"""What the fields of an exported entry look like, beside its number and its body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry. ``kind`` is config, probe_set, run, observation or round; ``at`` is UTC in ISO 8601.
+    """One entry. ``kind`` names a form of ``bodies``; ``at`` is UTC in ISO 8601.
 
     ``text`` is the body as canonical JSON, which is what is kept and hashed.
     """
@@ -40,20 +44,65 @@ class Entry:
         body: dict[str, Any] = json.loads(self.text)
         return body
 
+    @property
+    def line(self) -> str:
+        """All of it as one line of canonical JSON, for an exported log."""
+        at, hashed, kind, previous = map(_json, (self.at, self.hash, self.kind, self.previous))
+        return (
+            f'{{"at":{at},"body":{self.text},"hash":{hashed},"kind":{kind},"number":{self.number},'
+            f'"previous":{previous}}}'
+        )
 
-def canonical(value: Mapping[str, Any]) -> str:
+    @classmethod
+    def of_line(cls, line: str) -> Entry:
+        """What ``line`` says, which need not be true. Raises ValueError if it is no entry."""
+        try:
+            fields = json.loads(line)
+            text = canonical(fields["body"])
+            entry = cls(fields["number"], fields["at"], fields["kind"], text, fields["previous"], fields["hash"])
+        except (InvalidRequest, LookupError, TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+        if len(fields) != 6 or type(entry.number) is not int:
+            raise ValueError("it has other fields than an entry")
+        for name, form in FORMS.items():
+            given = getattr(entry, name)
+            if not isinstance(given, str) or not re.fullmatch(form, given):
+                raise ValueError(f"its {name} is {given!r:.80}")
+        return entry
+
+
+def checked(entries: Iterable[Entry], last: Entry | None = None) -> Iterator[Entry]:
+    """``entries`` as they come, if each follows the one before it; the first follows ``last``. Raises DamagedLog."""
+    for entry in entries:
+        number = 1 if last is None else last.number + 1
+        if entry.number != number:
+            raise DamagedLog(f"entry {number} is missing: entry {entry.number} is in its place")
+        if entry.hash != chained(entry.previous, number, entry.at, entry.kind, entry.text):
+            raise DamagedLog(
+                f"entry {number} ({entry.kind} of {entry.at}) was altered: its hash is not that of what it says"
+            )
+        if entry.previous != (GENESIS if last is None else last.hash):
+            raise DamagedLog(f"entry {number} does not follow entry {number - 1}: one of them was replaced")
+        yield entry
+        last = entry
+
+
+def canonical(value: Any) -> str:
     """``value`` as JSON in its one canonical form: sorted names, no spaces. Raises InvalidRequest for what is not JSON.
 
     Halves of surrogate pairs, which UTF-8 cannot carry and some endpoints send, become question marks.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _json(value).encode(errors="replace").decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"this cannot be kept in the log: {error}") from None
-    return text.encode(errors="replace").decode()
 
 
 def chained(previous: str, number: int, at: str, kind: str, text: str) -> str:
-    """SHA-256 over the previous hash and the canonical JSON of number, at, kind and body, in hex."""
-    head = f'{previous}{{"at":{json.dumps(at)},"body":'
-    return hashlib.sha256(f'{head}{text},"kind":{json.dumps(kind)},"number":{number}}}'.encode()).hexdigest()
+    """SHA-256, in hex, over the previous hash and the canonical JSON of number, at, kind and body (``text``)."""
+    content = f'{previous}{{"at":{_json(at)},"body":{text},"kind":{_json(kind)},"number":{number}}}'
+    return hashlib.sha256(content.encode(errors="replace")).hexdigest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

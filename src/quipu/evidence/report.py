@@ -6,11 +6,11 @@ import datetime
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from quipu.engine.machine import processor
 from quipu.errors import MissingLibrary
-from quipu.evidence.measure import Measurement
+from quipu.evidence.summary import Measurement
 
 UNMEASURED = "—"
 
@@ -18,12 +18,12 @@ UNMEASURED = "—"
 def report(
     about: Mapping[str, Any], measurements: Sequence[Measurement], streaming: Mapping[str, Any] | None, arithmetic: str
 ) -> dict[str, Any]:
-    """Everything that was measured, for JSON. ``about`` is what a journal says of its model; times are UTC."""
+    """Everything that was measured, for JSON. ``about`` is ``summary.about`` of its model; times are UTC."""
     return {
-        **{name: value for name, value in about.items() if name != "journal"},
+        **about,
         "measured": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "system": platform.system(),
             "arithmetic": arithmetic,
@@ -163,14 +163,3 @@ def _markdown_rows(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _processor() -> str:
-    """The processor's name, as Linux has it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

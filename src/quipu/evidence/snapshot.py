@@ -45,6 +45,9 @@ class Cell:
     seconds: float
     """On the clock, of the rounds in which ``timed_tokens`` were generated."""
     timed_tokens: int
+    baseline: float | None = None
+    """What the trivial answer ``baseline_name`` scores on the same probes."""
+    baseline_name: str = ""
     peak_memory: int | None = None
     """Most bytes that its process held, of those observations that tell; None for a remote endpoint."""
 

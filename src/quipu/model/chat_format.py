@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,10 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._format = FAMILIES[family] if family is not None else None
         self._template = None
+        self.name = family or "none"
+        """SHA-256 of the template, in hex, or the name of Meta's format: what tells formats apart."""
         if template is not None:
+            self.name = hashlib.sha256(template.encode(errors="replace")).hexdigest()
             bos, eos = (_text(tokenizer, token) for token in (tokenizer.bos_id, tokenizer.eos_id))
             self._template = ChatTemplate(template, bos_token=bos, eos_token=eos, date=date)
             self._specials = SpecialTexts(tokenizer.specials)

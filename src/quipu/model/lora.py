@@ -20,6 +20,7 @@ from quipu.model.files import read_json
 from quipu.model.safetensors import read_safetensors
 from quipu.model.weights import Tensor
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
@@ -47,10 +48,10 @@ def merged(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     Raises UnsupportedCheckpoint for kinds of adapter that are not plain LoRA on matrices, DamagedCheckpoint for
     names or shapes that do not fit the model: an adapter of another model is refused, never half applied.
     """
-    config = read_json(folder / "adapter_config.json")
+    config = read_json(folder / ADAPTER_FILES[0])
     _refuse_foreign(config, folder)
     result = dict(tensors)
-    pairs = _pairs(folder / "adapter_model.safetensors")
+    pairs = _pairs(folder / ADAPTER_FILES[1])
     for module, (down, up) in pairs.items():
         name = f"{module}.weight"
         base = result.get(name)
