@@ -11,8 +11,8 @@ from quipu.errors import CapabilityNotFound
 from quipu.evidence.cards import Declared
 from quipu.evidence.claims import Judgement as Judged
 from quipu.evidence.compare import Compared, Judgement
-from quipu.evidence.figure import Figure, percent
-from quipu.evidence.side import Side
+from quipu.evidence.figure import Figure, percent, plural, points, probability
+from quipu.evidence.side import Side, names
 from quipu.evidence.standing import THIN, Standing
 
 Has = Literal["both", "a", "b", "neither"]
@@ -58,11 +58,14 @@ class Aligned:
     a: Told
     b: Told
     compared: Compared | None
+    verdict: str
+    """One sentence."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         told: dict[str, Any] = {"a": self.a.as_dict(), "b": self.b.as_dict()}
-        result = {name: getattr(self, name) for name in ("id", "uri", "title", "description", "has")} | told
+        result = {name: getattr(self, name) for name in ("id", "uri", "title", "description", "has", "verdict")}
+        result |= told
         if self.compared is not None:
             verdict = self.compared.as_dict()
             for name in ("a", "b", "capability"):  # they are above
@@ -79,7 +82,7 @@ def aligned(a: Side, b: Side, judgement: Judgement, said: Sequence[Sequence[Judg
     compared = [(identifier(each.capability), each) for each in judgement.capabilities]
     known = {name for name, _ in compared}
     others = sorted({*a.card.capabilities, *b.card.capabilities} - known)
-    rows = [_row(name, each, a, b, said) for name, each in [*compared, *((name, None) for name in others)]]
+    rows = [_row(name, each, a, b, judgement, said) for name, each in [*compared, *((name, None) for name in others)]]
     return tuple(sorted(rows, key=lambda row: ORDER.index(row.has)))
 
 
@@ -88,13 +91,43 @@ def identifier(uri: str) -> str:
     return uri.removeprefix("capability://").partition("@")[0]
 
 
-def _row(name: str, compared: Compared | None, a: Side, b: Side, said: Sequence[Sequence[Judged]]) -> Aligned:
+def _row(
+    name: str, compared: Compared | None, a: Side, b: Side, judgement: Judgement, said: Sequence[Sequence[Judged]]
+) -> Aligned:
     ours = _told(name, a, compared.a if compared else None, said[0])
     theirs = _told(name, b, compared.b if compared else None, said[1])
     title, description = _described(name)
     return Aligned(
-        name, compared.capability if compared else None, title, description, _has(ours, theirs), ours, theirs, compared
+        id=name,
+        uri=compared.capability if compared else None,
+        title=title,
+        description=description,
+        has=_has(ours, theirs),
+        a=ours,
+        b=theirs,
+        compared=compared,
+        verdict=verdict(compared, judgement, names(a, b)),
     )
+
+
+def verdict(compared: Compared | None, judgement: Judgement, called: tuple[str, str]) -> str:
+    """The verdict on one capability with what it rests on: difference, interval, p under the correction, n."""
+    if compared is None:
+        return "Cannot tell: quipu has no probes for it yet."
+    if compared.difference is None or compared.holm_p is None:
+        return f"Cannot tell: {compared.reason}"
+    kind = {
+        "a better": f"{called[0]} is better",
+        "b better": f"{called[1]} is better",
+        "equal": f"Equal within ±{100 * judgement.margin:g} points",
+        "cannot tell": "Cannot tell",
+    }[compared.verdict]
+    correction = f" after Holm over {judgement.compared}" if judgement.compared > 1 else ""
+    text = (
+        f"{kind}: {points(compared.difference)} ({points(compared.low, '')} to {points(compared.high, '')}), "
+        f"{probability(compared.holm_p)}{correction}, {plural(compared.shared, 'shared probe')}"
+    )
+    return f"{text}; about {compared.needed:,} more would tell." if compared.needed is not None else f"{text}."
 
 
 def _told(name: str, side: Side, standing: Standing | None, said: Sequence[Judged]) -> Told:
@@ -111,12 +144,9 @@ def score(side: Side, standing: Standing | None) -> Figure:
     if standing.n == 0:
         beyond = f"; {standing.beyond_context} probes are longer than its context" if standing.beyond_context else ""
         return Figure.unknown(f"unrated: not measured on it yet{beyond}")
-    if standing.mean is None:
-        text = f"{percent(standing.low)} to {percent(standing.high)}"
-        return Figure(text, None, standing.low, standing.high, standing.n, f"no point from fewer than {THIN} probes")
-    return Figure(
-        percent(standing.mean), standing.mean, standing.low, standing.high, standing.n, f"{standing.state}; {standing.method}"
-    )
+    few = f"no point from fewer than {THIN} probes"
+    why = few if standing.mean is None else f"{standing.state}; {standing.method}"
+    return Figure.of(standing.mean, percent, low=standing.low, high=standing.high, n=standing.n, why=why)
 
 
 def _has(a: Told, b: Told) -> Has:

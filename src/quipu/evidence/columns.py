@@ -12,6 +12,7 @@ from quipu.evidence.side import Side
 from quipu.evidence.snapshot import Cell, Outcome, Snapshot
 
 NOT_MEASURED = "never measured here"
+SAME = "the same probes on the same hardware"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _timed(
     if not same_hardware or slower == 0:
         return Column(name, meaning, a, b)
     value, low, high = figure.ratio([x for x, _, _ in known], [y for _, y, _ in known], [group for *_, group in known])
-    return Column(name, meaning, a, b, Figure(figure.times(value), value, low, high, len(known), "the same probes, the same hardware"))
+    return Column(name, meaning, a, b, Figure.of(value, figure.times, low=low, high=high, n=len(known), why=SAME))
 
 
 def _mean_time(side: Side, outcomes: Sequence[Outcome], time: Callable[[Outcome], float | None]) -> Figure:
@@ -93,7 +94,7 @@ def _mean_time(side: Side, outcomes: Sequence[Outcome], time: Callable[[Outcome]
         return Figure.unknown(NOT_MEASURED if side.config is None else "no answer was timed")
     value, low, high = figure.ratio([value for value, _ in known], [1.0] * len(known), [group for _, group in known])
     hardware = side.config.hardware if side.config else ""
-    return Figure(figure.seconds(value), value, low, high, len(known), f"mean; on {hardware}" + _no_interval(low))
+    return Figure.of(value, figure.seconds, low=low, high=high, n=len(known), why=f"mean; on {hardware}{_no_interval(low)}")
 
 
 def _throughput(side: Side, snapshot: Snapshot) -> Figure:
@@ -101,7 +102,7 @@ def _throughput(side: Side, snapshot: Snapshot) -> Figure:
     clock, tokens = sum(cell.seconds for cell in cells), sum(cell.timed_tokens for cell in cells)
     if not clock:
         return Figure.unknown(NOT_MEASURED if side.config is None else "no round was timed")
-    return Figure(f"{tokens / clock:,.0f}", tokens / clock, n=tokens, why="of whole rounds; one clock has no interval")
+    return Figure.of(tokens / clock, "{:,.0f}".format, n=tokens, why="of whole rounds; one clock has no interval")
 
 
 def _memory(side: Side, snapshot: Snapshot) -> Figure:
@@ -111,7 +112,7 @@ def _memory(side: Side, snapshot: Snapshot) -> Figure:
     if not known:
         return Figure.unknown("a remote endpoint does not tell" if side.config.hardware == "unknown" else "not recorded")
     peak = max(bytes_held for bytes_held, _ in known)
-    return Figure(figure.gibibytes(peak), peak, n=sum(n for _, n in known), why="a maximum has no interval")
+    return Figure.of(peak, figure.gibibytes, n=sum(n for _, n in known), why="a maximum has no interval")
 
 
 def _price(side: Side, direction: str) -> Figure:
@@ -119,7 +120,7 @@ def _price(side: Side, direction: str) -> Figure:
     amount = None if price is None else getattr(price, direction)
     if price is None or amount is None:
         return Figure.unknown("no price is published in its card")
-    return Figure(figure.dollars(amount), amount, why=", ".join(filter(None, (price.source, price.as_of))))
+    return Figure.of(amount, figure.dollars, why=", ".join(filter(None, (price.source, price.as_of))))
 
 
 def _per_success(side: Side, outcomes: Sequence[Outcome]) -> Figure:
@@ -133,7 +134,7 @@ def _per_success(side: Side, outcomes: Sequence[Outcome]) -> Figure:
     costs = [each.prompt_tokens * price.input / 1000 + each.completion_tokens * price.output / 1000 for each in outcomes]
     value, low, high = figure.ratio(costs, [float(each.passed) for each in outcomes], [each.group for each in outcomes])
     why = "what all answers cost, over those that passed" + _no_interval(low)
-    return Figure(figure.dollars(value), value, low, high, len(outcomes), why)
+    return Figure.of(value, figure.dollars, low=low, high=high, n=len(outcomes), why=why)
 
 
 def _no_interval(low: float | None) -> str:

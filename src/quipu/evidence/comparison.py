@@ -56,6 +56,17 @@ class Comparison:
         return self.judgement.decided
 
     @property
+    def as_of(self) -> str:
+        """Of which moment the numbers are, and how they were made."""
+        judgement = self.judgement
+        log = f"entry {judgement.snapshot:,} of the log ({judgement.snapshot_hash[:12]}, {judgement.at})"
+        return (
+            f"As of {log if judgement.snapshot else 'an empty log'}; {judgement.workload.told}; equal means within "
+            f"±{100 * judgement.margin:g} points; intervals at 95 %; formulas {judgement.formula}; laboratory evidence "
+            "only."
+        )
+
+    @property
     def hardware_differs(self) -> bool:
         """Whether the two were measured on different hardware, so that their times do not compare."""
         return self.a.config is not None and self.b.config is not None and self.a.config.hardware != self.b.config.hardware

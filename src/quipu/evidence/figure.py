@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,10 +21,12 @@ FEWEST_GROUPS = 10
 class Figure:
     """``low`` and ``high`` bound ``value`` at 95 %; None where there is no interval, and ``why`` says so.
 
-    ``n`` is how many observations it is of. ``why``: where it is from, or what is missing.
+    ``text`` and ``range`` are value and bounds as they are shown, ``n`` how many observations they are of. ``why``:
+    where they are from, or what is missing.
     """
 
     text: str
+    range: str = ""
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -32,16 +34,45 @@ class Figure:
     why: str = ""
 
     @classmethod
+    def of(
+        cls,
+        value: float | None,
+        form: Callable[[float], str],
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        n: int = 0,
+        why: str = "",
+    ) -> Figure:
+        """A number shown by ``form``. None with bounds: an interval without a point."""
+        bounds = "" if low is None or high is None else f"{form(low)} to {form(high)}"
+        if value is None:
+            return cls(bounds or UNKNOWN, "", None, low, high, n, why)
+        return cls(form(value), bounds, value, low, high, n, why)
+
+    @classmethod
     def unknown(cls, why: str) -> Figure:
         """No number, and the reason."""
         return cls(UNKNOWN, why=why)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything but a reason."""
+        return self.value is not None or self.low is not None
+
+    @property
+    def details(self) -> str:
+        """What stands behind the text: ``48.2 % to 60.0 %, n 160``; empty where there is nothing."""
+        return ", ".join(filter(None, (self.range, f"n {self.n:,}" if self.n else "")))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def ratio(top: Sequence[float], bottom: Sequence[float], groups: Sequence[str]) -> tuple[float, float | None, float | None]:
+def ratio(
+    top: Sequence[float], bottom: Sequence[float], groups: Sequence[str]
+) -> tuple[float, float | None, float | None]:
     """sum(top) / sum(bottom) with its 95 % interval when the observations of a group are alike.
 
     The ratio estimator with the variance of its linearised residuals summed by group (Cochran, Sampling Techniques,
@@ -69,6 +100,11 @@ def points(difference: float, unit: str = " points") -> str:
     """A difference of two shares, signed, in percentage points: ``+16.0 points``."""
     rounded = round(100 * difference, 1) + 0.0  # never -0.0
     return f"{rounded:+.1f}{unit}" if rounded else f"0.0{unit}"
+
+
+def probability(p: float) -> str:
+    """A p-value: ``p 0.021``, ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.2g}" if p < 0.1 else f"p {p:.2f}"
 
 
 def dollars(amount: float) -> str:
