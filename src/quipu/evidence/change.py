@@ -32,18 +32,19 @@ def change(a: Side, b: Side, judgement: Judgement, turned: Flip | None) -> Chang
         return Change(turned.told, turned.purchases[0].commands if turned.purchases else ())
     if judgement.overall.needed is None:
         return Change((), ())
-    return Change((f"About {plural(judgement.overall.needed, 'more shared probe')} would tell.",), _commands([a, b]))
+    return Change((f"About {plural(judgement.overall.needed, 'more shared probe')} would tell.",), measuring([a, b]))
 
 
 def _measure(called: list[str], sides: list[Side]) -> Change:
-    commands = _commands(sides)
+    commands = measuring(sides)
     told = [f"Measure {listed(called)}: the same probes of both decide it."]
     if any(command.endswith(f"--base-url {URL}") for command in commands):
         told.append(f"{URL} is any OpenAI-compatible API that serves the model.")
     return Change(tuple(told), (" && ".join(commands),))
 
 
-def _commands(sides: list[Side]) -> tuple[str, ...]:
+def measuring(sides: list[Side]) -> tuple[str, ...]:
+    """The commands that measure ``sides``."""
     return tuple(dict.fromkeys(f"quipu measure {_reached(side)}" for side in sides))
 
 
