@@ -71,6 +71,23 @@ def points(share: float | None) -> str:
     return UNKNOWN if share is None else f"{100 * share:.0f}"
 
 
+def points1(share: float) -> str:
+    """A share from 0 to 1 as points, to one place."""
+    return f"{100 * share:.1f}"
+
+
+def chance(probability: float | None) -> str:
+    """A probability from draws, which are never enough to say 0 or 1."""
+    if probability is None:
+        return UNKNOWN
+    return "over 99.9 %" if probability > 0.999 else "under 0.1 %" if probability < 0.001 else f"{100 * probability:.1f} %"
+
+
+def sentence(text: str) -> str:
+    """``text`` with a large first letter and an end."""
+    return capital(text) + ("" if text.rstrip().endswith((".", "!", "?", ":")) else ".")
+
+
 def signed(share: float | None) -> str:
     """A difference of shares in points, with its sign."""
     return UNKNOWN if share is None else "0" if round(100 * share) == 0 else f"{100 * share:+.0f}".replace("-", "−")
@@ -188,7 +205,7 @@ def url(address: str) -> Markup:
 _FILTERS = {
     each.__name__: each
     for each in (
-        percent, points, signed, place, count, probability, minutes, words, identifier, plain, shortened, capital,
+        percent, points, points1, chance, sentence, signed, place, count, probability, minutes, words, identifier, plain, shortened, capital,
         tokens, price, ranks, tally, spans, groupby_has, code, block, url,
     )
 }  # fmt: skip

@@ -84,6 +84,7 @@ def compared(evidence: Evidence, asked: Asked, pair: str) -> View:
         "listed": LISTED,
         "measured": any(each.a.n or each.b.n for each in found.judgement.capabilities),
         "rest": _rest(found),
+        "untrue": [[each for each in said if each.status == "contradicted"] for said in found.claims],
         "text": Markup(markdown(found)),
     }
     title = f"{a.title} vs {b.title}"
@@ -387,7 +388,8 @@ def leading(moment: Moment, ranking: Ranking) -> str:
     if len(rated) == 1:
         return f"Only {names[0]} has been measured on enough of it: there is no other to be better than."
     if len(first) == 1:
-        return f"{names[0]} is ahead of all {len(rated)} that were measured on enough of it."
+        others = [_by_config(moment)[each.scored.config].title for each in rated if each.tier != 1]
+        return f"{names[0]} is ahead of {others[0] if len(others) == 1 else f'all {len(others)} others'}."
     return f"{', '.join(names[:-1])} and {names[-1]} cannot be told apart at the top."
 
 

@@ -30,7 +30,14 @@ function openTarget() {
   target.scrollIntoView();
 }
 
+/** On a phone the bar scrolls: what is current is in sight. */
+function showCurrent() {
+  const current = document.querySelector(".top nav [aria-current]");
+  if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 40;
+}
+
 setUpTheme();
+showCurrent();
 setUpCommands();
 setUpPicker();
 setUpRanking();
