@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from quipu.evidence.rank import Scored, ends, scored
+from quipu.evidence.score import Scored, ends, scored
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.standing import COVERED, FORMULA
 from quipu.evidence.workload import Workload, identifier

@@ -53,7 +53,7 @@ def sign_flip(sums: NDArray[np.float64]) -> float:
 def group_sums(differences: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
     """The sum of the differences of each group."""
     _, places = np.unique(np.asarray(groups), return_inverse=True)
-    return np.bincount(places, weights=differences)
+    return np.bincount(places, weights=differences).astype(np.float64)
 
 
 def difference_interval(found: Sample, critical: float | None = None) -> tuple[float, float]:
