@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from quipu.cli.terminal import printable
 from quipu.evidence.alignment import Aligned
-from quipu.evidence.claims import Judgement, counts
+from quipu.evidence.claims import Judgement, Status, counts
 from quipu.evidence.comparison import Comparison
 from quipu.evidence.differences import Difference
 from quipu.evidence.figure import Figure
@@ -29,7 +29,7 @@ POINTS = {"a": "●", "b": "◆"}
 PLAIN = str.maketrans({"●": "o", "◆": "x", "━": "=", "·": ".", "─": "-", "—": "-", "±": "+/-", "…": "..."})
 """For terminals whose encoding lacks these."""
 STYLES = {"a": "cyan", "b": "yellow"}
-STATUSES = {"verified": "green", "contradicted": "red", "unmeasured": "dim"}
+STATUSES: Mapping[Status, str] = {"verified": "green", "contradicted": "red", "unmeasured": "dim"}
 QUOTED = 240
 """Characters of a question or an answer that a terminal shows."""
 
@@ -112,7 +112,9 @@ def _features(comparison: Comparison, out: Console) -> Table:
     for letter in "ab":
         table.add_column(letter.upper(), ratio=1, overflow="fold", header_style=f"bold {STYLES[letter]}")
     for a, b in comparison.rows:
-        table.add_row(a.name, *(Text.assemble(plain(f"{row.value}  ", out), _styled(row.why, "dim", out)) for row in (a, b)))
+        table.add_row(
+            a.name, *(Text.assemble(plain(f"{row.value}  ", out), _styled(row.why, "dim", out)) for row in (a, b))
+        )
     return table
 
 
@@ -133,7 +135,9 @@ def _capability(each: Aligned, comparison: Comparison, out: Console) -> Renderab
             said = f"{told.score.text}  {told.score.details}"
             lines.add_row(Text(letter.upper(), STYLES[letter]), bar(told.score, letter, out), plain(said, out))
         elif measured:
-            lines.add_row(Text(letter.upper(), STYLES[letter]), "", _styled(f"{told.score.text} {told.score.why}", "dim", out))
+            lines.add_row(
+                Text(letter.upper(), STYLES[letter]), "", _styled(f"{told.score.text} {told.score.why}", "dim", out)
+            )
     title = Text.assemble(_styled(each.id, "bold", out), "  ", _styled(_has(each, comparison), "dim", out))
     body = Group(*([lines] if measured else []), plain(each.verdict, out))
     return Group(title, Padding(body, (0, 0, 0, 2)))
@@ -208,7 +212,9 @@ def _claims(comparison: Comparison, out: Console) -> Group:
 
 def _claim(judgement: Judgement, out: Console) -> Text:
     quote = plain(f"“{_quoted(judgement.claim.quote)}” ", out)
-    return Text.assemble((f"{judgement.status} ", STATUSES[judgement.status]), quote, _styled(judgement.why, "dim", out))
+    return Text.assemble(
+        (f"{judgement.status} ", STATUSES[judgement.status]), quote, _styled(judgement.why, "dim", out)
+    )
 
 
 def _verdict(comparison: Comparison, out: Console) -> Group:

@@ -226,4 +226,3 @@ def _price(a: Side, b: Side, columns: Sequence[Column], evidence: _Evidence) -> 
 
 def _apart(cheap: Figure, dear: Figure) -> bool:
     return bool(cheap.value and cheap.high is not None and dear.low is not None and cheap.high < dear.low)
-
