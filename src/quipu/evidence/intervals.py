@@ -34,7 +34,9 @@ class Sample:
 
     mean: float
     variance: float
-    """Of single scores, divided by their number."""
+    """The mean squared distance of a score from the mean."""
+    binary: bool
+    """Whether scores are 0 or 1; differences of two such are -1, 0 or 1."""
     n: int
     effective: float
     """Number of independent scores that tell as much: n over the design effect."""
@@ -73,7 +75,7 @@ def sample(scores: Sequence[float], groups: Sequence[str], *, binary: bool) -> S
     n, count = len(values), len(set(groups))
     effective = 1.0 if count == 1 else n / design_effect(values, groups)
     freedom = None if count == 1 or (binary and count == n) else count - 1
-    return Sample(float(values.mean()), float(values.var()), n, effective, freedom)
+    return Sample(float(values.mean()), float(values.var()), binary, n, effective, freedom)
 
 
 def wilson(rate: float, n: float, variance: float | None = None, critical: float = Z) -> tuple[float, float]:
