@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 FACTS: Mapping[str, str] = {
     "type": "what it is",
+    "maker": "who made it",
     "architecture": "the class that its configuration names",
     "network": "kind of network",
     "parameters": "parameters, a tied embedding counted once",
@@ -48,3 +49,6 @@ FACTS: Mapping[str, str] = {
     "knowledge_cutoff": "end of its training data",
 }
 """What each is, in a few words."""
+
+OPEN = ("training", "endpoints", "streaming", "formats", "license_allows", "license_demands", "decoding")
+"""Lists that publish some and need not be all: what is missing there is not known to be false."""
