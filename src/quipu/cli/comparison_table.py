@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -46,8 +47,10 @@ def console(stream: TextIO | None = None) -> Console:
 def show(comparison: Comparison, out: Console) -> None:
     """Print all of it that fits a terminal; the files and JSON have every claim."""
     for block in _blocks(comparison, out):
-        out.print(block)
-        out.print()
+        with out.capture() as captured:
+            out.print(block)
+        # Tables fill their lines with spaces, which a pipe or a copied text has no use for.
+        out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()) + "\n")
 
 
 def plain(text: str, out: Console) -> Text:
@@ -120,7 +123,14 @@ def _features(comparison: Comparison, out: Console) -> Table:
 
 def _capabilities(comparison: Comparison, out: Console) -> Group:
     parts: list[RenderableType] = [_heading("Capabilities", out)]
-    parts += [_capability(each, comparison, out) for each in comparison.capabilities]
+    for (verdict, _), alike in groupby(comparison.capabilities, key=lambda each: (each.verdict, each.has)):
+        rows = list(alike)
+        if any(each.a.score.known or each.b.score.known for each in rows):
+            parts += [_capability(each, comparison, out) for each in rows]
+        else:
+            ids = ", ".join(each.id for each in rows)
+            title = Text.assemble(_styled(ids, "bold", out), "  ", _styled(_has(rows[0], comparison), "dim", out))
+            parts.append(Group(title, Padding(plain(verdict, out), (0, 0, 0, 2))))
     return Group(*parts)
 
 

@@ -90,7 +90,7 @@ def _timed(
     if not same_hardware or slower == 0:
         return Column(name, meaning, a, b)
     value, low, high = figure.ratio([x for x, _, _ in known], [y for _, y, _ in known], [group for *_, group in known])
-    return Column(name, meaning, a, b, Figure.of(value, figure.times, low=low, high=high, n=len(known), why=SAME))
+    return Column(name, meaning, a, b, Figure.of(value, figure.factor, low=low, high=high, n=len(known), why=SAME))
 
 
 def _mean_time(side: Side, outcomes: Sequence[Outcome], time: Callable[[Outcome], float | None]) -> Figure:
