@@ -15,6 +15,7 @@ from quipu import __version__
 from quipu.cli import (
     capabilities,
     chat,
+    claims,
     config,
     evidence,
     inspect,
@@ -29,7 +30,7 @@ from quipu.cli import (
 from quipu.cli.terminal import printable
 from quipu.errors import QuipuError, Unparsed
 
-VERBS = (serve, chat, run, capabilities, measure, evidence, replay, models, inspect, pull, config)
+VERBS = (serve, chat, run, capabilities, measure, claims, evidence, replay, models, inspect, pull, config)
 UNPARSED = 4
 """An answer of the model that could not be read, as against an error (1): another try, or model, may succeed."""
 INTERRUPTED = 130
