@@ -188,7 +188,7 @@ def _beside(comparison: Comparison, out: Console) -> Table:
 def _figure(figure: Figure | None, out: Console) -> Text:
     if figure is None:
         return Text("")
-    behind = figure.details if figure.known else figure.why
+    behind = figure.details or figure.why
     return Text.assemble(plain(f"{figure.text}  ", out), _styled(behind, "dim", out))
 
 
@@ -221,7 +221,8 @@ def _claims(comparison: Comparison, out: Console) -> Group:
 
 
 def _claim(judgement: Judgement, out: Console) -> Text:
-    quote = plain(f"“{_quoted(judgement.claim.quote)}” ", out)
+    claim = judgement.claim
+    quote = plain(f"“{_quoted(claim.quote)}” ({claim.source}, {claim.place}) ", out)
     return Text.assemble(
         (f"{judgement.status} ", STATUSES[judgement.status]), quote, _styled(judgement.why, "dim", out)
     )

@@ -110,14 +110,17 @@ def verdict(compared: Compared | None, called: tuple[str, str]) -> str:
     """The verdict on one capability with what it rests on. A and B are ``called`` so."""
     if compared is None:
         return "Cannot tell: quipu has no probes for it yet."
-    kind = {
-        "a better": f"{called[0]} is better",
-        "b better": f"{called[1]} is better",
-        "equal": "Equal",
-        "cannot tell": "Cannot tell",
-    }[compared.verdict]
     more = "" if compared.needed is None else f". About {compared.needed:,} more shared probes would tell"
-    return f"{kind}: {compared.reason}{more}."
+    return f"{kind(compared, called)}: {compared.reason}{more}."
+
+
+def kind(compared: Compared | None, called: tuple[str, str]) -> str:
+    """Which of the four verdicts it is, in words."""
+    if compared is None or compared.verdict == "cannot tell":
+        return "Cannot tell"
+    if compared.verdict == "equal":
+        return "Equal"
+    return f"{called[0] if compared.verdict == 'a better' else called[1]} is better"
 
 
 def _told(name: str, side: Side, standing: Standing | None, said: Sequence[Judged]) -> Told:

@@ -38,7 +38,7 @@ def change(a: Side, b: Side, judgement: Judgement, turned: Flip | None) -> Chang
 def _turned(turned: Flip) -> Change:
     """The smallest change of each kind: quipu flip tells all of them."""
     smallest = (turned.shift, *turned.reversals[:1], *turned.purchases[:1])
-    told = tuple(f"{each.told[:1].upper()}{each.told[1:]}." for each in smallest if each is not None)
+    told = tuple(f"{each.told}." for each in smallest if each is not None)
     bought = turned.purchases[0].commands if turned.purchases else ()
     return Change(told or turned.told, bought)
 

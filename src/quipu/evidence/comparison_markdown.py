@@ -45,7 +45,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def figure(found: Figure) -> str:
     """A value with its interval and n, or "—" with the reason."""
-    behind = found.details if found.known else found.why
+    behind = found.details or found.why
     return escaped(found.text) + (f" ({escaped(behind)})" if behind else "")
 
 
@@ -120,7 +120,7 @@ def claim(judgement: Judgement) -> str:
         for each in judgement.evidence
     )
     return (
-        f"* **{judgement.status}**: “{escaped(judgement.claim.quote)}” ({escaped(judgement.claim.source)}). "
+        f"* **{judgement.status}**: “{escaped(judgement.claim.quote)}” ({escaped(f'{judgement.claim.source}, {judgement.claim.place}')}). "
         f"{escaped(judgement.why)}" + (f" {sources}" if sources else "")
     )
 

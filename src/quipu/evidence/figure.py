@@ -103,12 +103,12 @@ def signed(difference: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """US dollars to three significant digits, never in scientific notation: ``$0.051``, ``$12.40``, ``$0.00000512``."""
+    """US dollars, cents or three digits of what is less: ``$12.40``, ``$0.0509``. Never in scientific notation."""
     if amount == 0:
         return "$0"
     places = 2 if amount >= 1 else 2 - math.floor(math.log10(abs(amount)))
-    text = f"{amount:,.{places}f}"
-    return "$" + (text if amount >= 1 else text.rstrip("0"))
+    whole, _, decimals = f"{amount:,.{places}f}".partition(".")
+    return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 def seconds(time: float) -> str:

@@ -44,8 +44,7 @@ class Headline:
     @property
     def sentence(self) -> str:
         """All of it, with a full stop."""
-        text = "; ".join(clause.text for clause in self.clauses)
-        return f"{text[:1].upper()}{text[1:]}."
+        return "; ".join(clause.text for clause in self.clauses) + "."
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -127,10 +126,10 @@ def _unmeasured(a: Side, b: Side, judgement: Judgement) -> Clause:
     first, second = names(a, b)
     measured = [name for name, side in ((first, a), (second, b)) if side.config is not None]
     if not measured:
-        return Clause("neither was ever measured here, so nothing says which is better")
+        return Clause("Neither was ever measured here, so nothing says which is better")
     if len(measured) == 1:
-        return Clause(f"only {measured[0]} was measured here, so nothing says which is better")
-    return Clause("no probe was asked of both, so nothing says which is better")
+        return Clause(f"Only {measured[0]} was measured here, so nothing says which is better")
+    return Clause("No probe was asked of both, so nothing says which is better")
 
 
 def _judged(a: Side, b: Side, said: Sequence[Sequence[claims.Judgement]]) -> list[Clause]:
@@ -170,7 +169,7 @@ def _overall(a: Side, b: Side, judgement: Judgement, evidence: _Evidence) -> Cla
         case "equal":
             text = f"{first} and {second} are equal for this workload within {points(judgement.margin)}"
         case "cannot tell":
-            text = f"which of {first} and {second} is better for this workload cannot be told yet"
+            text = f"Which of {first} and {second} is better for this workload cannot be told yet"
     return Clause(text, rests_on)
 
 
