@@ -47,9 +47,20 @@ def snapshot(skills: Mapping[str, Mapping[str, float]], configs: Sequence[Config
             outcomes = {}
             for probe in capability.probes:
                 number += 1
-                passed = random.Random(f"{probe.id} {seed}").random() * 0.8 + random.Random(number).random() * 0.2 < rate
+                common, own = random.Random(f"{probe.id} {seed}").random(), random.Random(number).random()
+                passed = 0.8 * common + 0.2 * own < rate
                 outcomes[probe.id] = Outcome(
-                    probe.id, probe.group, probe.part, float(passed), passed, False, number, 120, 40, 0.5 + place / 2, 0.1
+                    probe=probe.id,
+                    group=probe.group,
+                    part=probe.part,
+                    value=float(passed),
+                    passed=passed,
+                    unparsed=False,
+                    observation=number,
+                    prompt_tokens=120,
+                    completion_tokens=40,
+                    seconds=0.5 + place / 2,
+                    first_token_seconds=0.1,
                 )
             cells[of[label].id, capability.uri] = Cell(
                 config=of[label].id,

@@ -15,6 +15,7 @@ from quipu import __version__
 from quipu.cli import (
     capabilities,
     chat,
+    claims,
     compare,
     config,
     evidence,
@@ -35,7 +36,7 @@ from quipu.cli.terminal import printable
 from quipu.errors import QuipuError, Unparsed
 
 VERBS = (
-    serve, chat, run, capabilities, measure, compare, rank, explain, gaps, flip, evidence, replay,
+    serve, chat, run, capabilities, measure, compare, rank, explain, gaps, flip, claims, evidence, replay,
     models, inspect, pull, config,
 )  # fmt: skip
 UNPARSED = 4

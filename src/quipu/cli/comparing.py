@@ -72,7 +72,9 @@ def as_of(computed: Ranking | Explanation | Judgement) -> str:
     """Of which moment a result is, for people."""
     if not computed.snapshot:
         return "as of an empty log"
-    return f"as of entry {computed.snapshot:,} ({computed.snapshot_hash[:12]}, {computed.at}), formulas {computed.formula}"
+    return (
+        f"as of entry {computed.snapshot:,} ({computed.snapshot_hash[:12]}, {computed.at}), formulas {computed.formula}"
+    )
 
 
 def write(path: Path, text: str) -> None:

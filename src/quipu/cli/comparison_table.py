@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from quipu.cli.terminal import printable
 from quipu.evidence.alignment import Aligned
-from quipu.evidence.claims import Judgement, counts
+from quipu.evidence.claims import Judgement, Status, counts
 from quipu.evidence.comparison import Comparison
 from quipu.evidence.differences import Difference
 from quipu.evidence.figure import Figure
@@ -29,7 +30,7 @@ POINTS = {"a": "●", "b": "◆"}
 PLAIN = str.maketrans({"●": "o", "◆": "x", "━": "=", "·": ".", "─": "-", "—": "-", "±": "+/-", "…": "..."})
 """For terminals whose encoding lacks these."""
 STYLES = {"a": "cyan", "b": "yellow"}
-STATUSES = {"verified": "green", "contradicted": "red", "unmeasured": "dim"}
+STATUSES: Mapping[Status, str] = {"verified": "green", "contradicted": "red", "unmeasured": "dim"}
 QUOTED = 240
 """Characters of a question or an answer that a terminal shows."""
 
@@ -46,8 +47,10 @@ def console(stream: TextIO | None = None) -> Console:
 def show(comparison: Comparison, out: Console) -> None:
     """Print all of it that fits a terminal; the files and JSON have every claim."""
     for block in _blocks(comparison, out):
-        out.print(block)
-        out.print()
+        with out.capture() as captured:
+            out.print(block)
+        # Tables fill their lines with spaces, which a pipe or a copied text has no use for.
+        out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()) + "\n")
 
 
 def plain(text: str, out: Console) -> Text:
@@ -112,13 +115,22 @@ def _features(comparison: Comparison, out: Console) -> Table:
     for letter in "ab":
         table.add_column(letter.upper(), ratio=1, overflow="fold", header_style=f"bold {STYLES[letter]}")
     for a, b in comparison.rows:
-        table.add_row(a.name, *(Text.assemble(plain(f"{row.value}  ", out), _styled(row.why, "dim", out)) for row in (a, b)))
+        table.add_row(
+            a.name, *(Text.assemble(plain(f"{row.value}  ", out), _styled(row.why, "dim", out)) for row in (a, b))
+        )
     return table
 
 
 def _capabilities(comparison: Comparison, out: Console) -> Group:
     parts: list[RenderableType] = [_heading("Capabilities", out)]
-    parts += [_capability(each, comparison, out) for each in comparison.capabilities]
+    for (verdict, _), alike in groupby(comparison.capabilities, key=lambda each: (each.verdict, each.has)):
+        rows = list(alike)
+        if any(each.a.score.known or each.b.score.known for each in rows):
+            parts += [_capability(each, comparison, out) for each in rows]
+        else:
+            ids = ", ".join(each.id for each in rows)
+            title = Text.assemble(_styled(ids, "bold", out), "  ", _styled(_has(rows[0], comparison), "dim", out))
+            parts.append(Group(title, Padding(plain(verdict, out), (0, 0, 0, 2))))
     return Group(*parts)
 
 
@@ -133,7 +145,9 @@ def _capability(each: Aligned, comparison: Comparison, out: Console) -> Renderab
             said = f"{told.score.text}  {told.score.details}"
             lines.add_row(Text(letter.upper(), STYLES[letter]), bar(told.score, letter, out), plain(said, out))
         elif measured:
-            lines.add_row(Text(letter.upper(), STYLES[letter]), "", _styled(f"{told.score.text} {told.score.why}", "dim", out))
+            lines.add_row(
+                Text(letter.upper(), STYLES[letter]), "", _styled(f"{told.score.text} {told.score.why}", "dim", out)
+            )
     title = Text.assemble(_styled(each.id, "bold", out), "  ", _styled(_has(each, comparison), "dim", out))
     body = Group(*([lines] if measured else []), plain(each.verdict, out))
     return Group(title, Padding(body, (0, 0, 0, 2)))
@@ -174,7 +188,7 @@ def _beside(comparison: Comparison, out: Console) -> Table:
 def _figure(figure: Figure | None, out: Console) -> Text:
     if figure is None:
         return Text("")
-    behind = figure.details if figure.known else figure.why
+    behind = figure.details or figure.why
     return Text.assemble(plain(f"{figure.text}  ", out), _styled(behind, "dim", out))
 
 
@@ -207,8 +221,11 @@ def _claims(comparison: Comparison, out: Console) -> Group:
 
 
 def _claim(judgement: Judgement, out: Console) -> Text:
-    quote = plain(f"“{_quoted(judgement.claim.quote)}” ", out)
-    return Text.assemble((f"{judgement.status} ", STATUSES[judgement.status]), quote, _styled(judgement.why, "dim", out))
+    claim = judgement.claim
+    quote = plain(f"“{_quoted(claim.quote)}” ({claim.source}, {claim.place}) ", out)
+    return Text.assemble(
+        (f"{judgement.status} ", STATUSES[judgement.status]), quote, _styled(judgement.why, "dim", out)
+    )
 
 
 def _verdict(comparison: Comparison, out: Console) -> Group:

@@ -11,9 +11,10 @@ from quipu.errors import CapabilityNotFound
 from quipu.evidence.cards import Declared
 from quipu.evidence.claims import Judgement as Judged
 from quipu.evidence.compare import Compared, Judgement
-from quipu.evidence.figure import Figure, percent, plural, points, probability
+from quipu.evidence.figure import Figure, percent
 from quipu.evidence.side import Side, names
 from quipu.evidence.standing import THIN, Standing
+from quipu.evidence.workload import identifier
 
 Has = Literal["both", "a", "b", "neither"]
 ORDER: Sequence[Has] = ("both", "a", "b", "neither")
@@ -82,17 +83,12 @@ def aligned(a: Side, b: Side, judgement: Judgement, said: Sequence[Sequence[Judg
     compared = [(identifier(each.capability), each) for each in judgement.capabilities]
     known = {name for name, _ in compared}
     others = sorted({*a.card.capabilities, *b.card.capabilities} - known)
-    rows = [_row(name, each, a, b, judgement, said) for name, each in [*compared, *((name, None) for name in others)]]
+    rows = [_row(name, each, a, b, said) for name, each in [*compared, *((name, None) for name in others)]]
     return tuple(sorted(rows, key=lambda row: ORDER.index(row.has)))
 
 
-def identifier(uri: str) -> str:
-    """The name in ``capability://{name}@{version}``."""
-    return uri.removeprefix("capability://").partition("@")[0]
-
-
 def _row(
-    name: str, compared: Compared | None, a: Side, b: Side, judgement: Judgement, said: Sequence[Sequence[Judged]]
+    name: str, compared: Compared | None, a: Side, b: Side, said: Sequence[Sequence[Judged]]
 ) -> Aligned:
     ours = _told(name, a, compared.a if compared else None, said[0])
     theirs = _told(name, b, compared.b if compared else None, said[1])
@@ -106,28 +102,25 @@ def _row(
         a=ours,
         b=theirs,
         compared=compared,
-        verdict=verdict(compared, judgement, names(a, b)),
+        verdict=verdict(compared, names(a, b)),
     )
 
 
-def verdict(compared: Compared | None, judgement: Judgement, called: tuple[str, str]) -> str:
-    """The verdict on one capability with what it rests on: difference, interval, p under the correction, n."""
+def verdict(compared: Compared | None, called: tuple[str, str]) -> str:
+    """The verdict on one capability with what it rests on. A and B are ``called`` so."""
     if compared is None:
         return "Cannot tell: quipu has no probes for it yet."
-    if compared.difference is None or compared.holm_p is None:
-        return f"Cannot tell: {compared.reason}"
-    kind = {
-        "a better": f"{called[0]} is better",
-        "b better": f"{called[1]} is better",
-        "equal": f"Equal within ±{100 * judgement.margin:g} points",
-        "cannot tell": "Cannot tell",
-    }[compared.verdict]
-    correction = f" after Holm over {judgement.compared}" if judgement.compared > 1 else ""
-    text = (
-        f"{kind}: {points(compared.difference)} ({points(compared.low, '')} to {points(compared.high, '')}), "
-        f"{probability(compared.holm_p)}{correction}, {plural(compared.shared, 'shared probe')}"
-    )
-    return f"{text}; about {compared.needed:,} more would tell." if compared.needed is not None else f"{text}."
+    more = "" if compared.needed is None else f". About {compared.needed:,} more shared probes would tell"
+    return f"{kind(compared, called)}: {compared.reason}{more}."
+
+
+def kind(compared: Compared | None, called: tuple[str, str]) -> str:
+    """Which of the four verdicts it is, in words."""
+    if compared is None or compared.verdict == "cannot tell":
+        return "Cannot tell"
+    if compared.verdict == "equal":
+        return "Equal"
+    return f"{called[0] if compared.verdict == 'a better' else called[1]} is better"
 
 
 def _told(name: str, side: Side, standing: Standing | None, said: Sequence[Judged]) -> Told:

@@ -90,7 +90,9 @@ def _price(value: Any, where: str) -> Price | None:
     check_keys(table(value, place), ("input", "output", "source", "url", "as_of"), place)
     for name in ("input", "output"):
         given = value.get(name)
-        if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < 1e6):
+        if given is not None and (
+            isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < 1e6
+        ):
             raise InvalidConfiguration(f"{place}: {name} must be {DOLLARS}, got {given!r:.80}")
     said = {name: text(value, name, place) for name in ("source", "url", "as_of")}
     return Price(value.get("input"), value.get("output"), **said)

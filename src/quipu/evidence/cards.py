@@ -53,10 +53,13 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible API that serves the model. ``key_variable`` names the variable with its key."""
+    """An OpenAI-compatible API that serves the model. ``key_variable`` names the variable with its key.
+
+    ``model``: its name there; None for the only one that is served.
+    """
 
     base_url: str
-    model: str
+    model: str | None
     key_variable: str | None = None
     context_length: int | None = None
 
@@ -124,7 +127,9 @@ def card(name: str, among: Mapping[str, Card] | None = None) -> Card:
     every = cards() if among is None else among
     if name in every:
         return every[name]
-    matching = [each for each in every.values() if name.casefold() in {_.casefold() for _ in (each.name, *each.aliases)}]
+    matching = [
+        each for each in every.values() if name.casefold() in {_.casefold() for _ in (each.name, *each.aliases)}
+    ]
     if len(matching) > 1:
         names = ", ".join(each.name for each in matching)
         raise InvalidRequest(f"{name[:100]!r} is several models; name one of {names}", param="model")
@@ -132,6 +137,14 @@ def card(name: str, among: Mapping[str, Card] | None = None) -> Card:
         hint = did_you_mean(name, every, f"there are {', '.join(every)}")
         raise ModelNotFound(f"there is no card of a model {name[:100]!r}; {hint}", param="model")
     return matching[0]
+
+
+def endpoint(name: str) -> Endpoint | None:
+    """Where the user's card ``name`` says that its model is served; None where there is no such card."""
+    path = user_folder() / f"{name}.toml"
+    if "/" in name or "\0" in name or not path.is_file():
+        return None
+    return _read(path, path.stat().st_mtime_ns).endpoint
 
 
 def user_folder() -> Path:

@@ -29,10 +29,18 @@ def change(a: Side, b: Side, judgement: Judgement, turned: Flip | None) -> Chang
     if missing:
         return _measure([name for name, _ in missing], [side for _, side in missing])
     if turned is not None:
-        return Change(turned.told, turned.purchases[0].commands if turned.purchases else ())
+        return _turned(turned)
     if judgement.overall.needed is None:
         return Change((), ())
     return Change((f"About {plural(judgement.overall.needed, 'more shared probe')} would tell.",), measuring([a, b]))
+
+
+def _turned(turned: Flip) -> Change:
+    """The smallest change of each kind: quipu flip tells all of them."""
+    smallest = (turned.shift, *turned.reversals[:1], *turned.purchases[:1])
+    told = tuple(f"{each.told}." for each in smallest if each is not None)
+    bought = turned.purchases[0].commands if turned.purchases else ()
+    return Change(told or turned.told, bought)
 
 
 def _measure(called: list[str], sides: list[Side]) -> Change:

@@ -62,8 +62,10 @@ class Claim:
         if self.predicate in UNDECIDED:
             return f"{UNDECIDED[self.predicate][0]} {self.value}"
         if self.predicate in MEASURED:
-            return f"{self.value}: {MEASURED[self.predicate]}" if self.predicate == "can" else (
-                f"{MEASURED[self.predicate]} ({shown(self.value)})"
+            return (
+                f"{self.value}: {MEASURED[self.predicate]}"
+                if self.predicate == "can"
+                else (f"{MEASURED[self.predicate]} ({shown(self.value)})")
             )
         name = FACTS.get(self.predicate) or PAGE_ROWS.get(self.predicate) or self.predicate.replace("_", " ")
         return f"{name}: {RELATIONS[self.relation]}{shown(self.value)}"
@@ -130,7 +132,9 @@ def card_claims(card: Card) -> tuple[Claim, ...]:
                 if part == "description":
                     made = [Statement(sentence, "can", capability)]
                 else:
-                    made = [] if any(each.said_in(sentence) for each in typed) else [Statement(sentence, "says", sentence)]
+                    made = (
+                        [] if any(each.said_in(sentence) for each in typed) else [Statement(sentence, "says", sentence)]
+                    )
                 claims += [_claim(each, card.name, source, place, capability) for each in made]
             claims += [_claim(each, card.name, source, place, capability) for each in typed]
     return tuple(dict.fromkeys(claims))

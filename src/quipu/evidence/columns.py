@@ -41,7 +41,10 @@ def columns(a: Side, b: Side, snapshot: Snapshot) -> tuple[Column, ...]:
     ours, theirs = _answers(a, b, snapshot)
     pairs = [(ours[key], theirs[key]) for key in ours if key in theirs]
     if pairs:
-        ours, theirs = {key: ours[key] for key in ours if key in theirs}, {key: theirs[key] for key in ours if key in theirs}
+        ours, theirs = (
+            {key: ours[key] for key in ours if key in theirs},
+            {key: theirs[key] for key in ours if key in theirs},
+        )
     both = (a, list(ours.values())), (b, list(theirs.values()))
     same = a.config is not None and b.config is not None and a.config.hardware == b.config.hardware
     return (
@@ -80,12 +83,14 @@ def _timed(
     same_hardware: bool,
 ) -> Column:
     a, b = (_mean_time(side, outcomes, time) for side, outcomes in both)
-    known = [(x, y, one.group) for one, other in pairs if (x := time(one)) is not None and (y := time(other)) is not None]
+    known = [
+        (x, y, one.group) for one, other in pairs if (x := time(one)) is not None and (y := time(other)) is not None
+    ]
     slower = sum(y for _, y, _ in known)
     if not same_hardware or slower == 0:
         return Column(name, meaning, a, b)
     value, low, high = figure.ratio([x for x, _, _ in known], [y for _, y, _ in known], [group for *_, group in known])
-    return Column(name, meaning, a, b, Figure.of(value, figure.times, low=low, high=high, n=len(known), why=SAME))
+    return Column(name, meaning, a, b, Figure.of(value, figure.factor, low=low, high=high, n=len(known), why=SAME))
 
 
 def _mean_time(side: Side, outcomes: Sequence[Outcome], time: Callable[[Outcome], float | None]) -> Figure:
@@ -94,7 +99,9 @@ def _mean_time(side: Side, outcomes: Sequence[Outcome], time: Callable[[Outcome]
         return Figure.unknown(NOT_MEASURED if side.config is None else "no answer was timed")
     value, low, high = figure.ratio([value for value, _ in known], [1.0] * len(known), [group for _, group in known])
     hardware = side.config.hardware if side.config else ""
-    return Figure.of(value, figure.seconds, low=low, high=high, n=len(known), why=f"mean; on {hardware}{_no_interval(low)}")
+    return Figure.of(
+        value, figure.seconds, low=low, high=high, n=len(known), why=f"mean; on {hardware}{_no_interval(low)}"
+    )
 
 
 def _throughput(side: Side, snapshot: Snapshot) -> Figure:
@@ -108,9 +115,13 @@ def _throughput(side: Side, snapshot: Snapshot) -> Figure:
 def _memory(side: Side, snapshot: Snapshot) -> Figure:
     if side.config is None:
         return Figure.unknown(NOT_MEASURED)
-    known = [(cell.peak_memory, len(cell.outcomes)) for cell in snapshot.of(side.config.id) if cell.peak_memory is not None]
+    known = [
+        (cell.peak_memory, len(cell.outcomes)) for cell in snapshot.of(side.config.id) if cell.peak_memory is not None
+    ]
     if not known:
-        return Figure.unknown("a remote endpoint does not tell" if side.config.hardware == "unknown" else "not recorded")
+        return Figure.unknown(
+            "a remote endpoint does not tell" if side.config.hardware == "unknown" else "not recorded"
+        )
     peak = max(bytes_held for bytes_held, _ in known)
     return Figure.of(peak, figure.gibibytes, n=sum(n for _, n in known), why="a maximum has no interval")
 
@@ -131,7 +142,9 @@ def _per_success(side: Side, outcomes: Sequence[Outcome]) -> Figure:
         return Figure.unknown(NOT_MEASURED)
     if not any(each.passed for each in outcomes):
         return Figure.unknown(f"none of {figure.plural(len(outcomes), 'answer')} passed")
-    costs = [each.prompt_tokens * price.input / 1000 + each.completion_tokens * price.output / 1000 for each in outcomes]
+    costs = [
+        each.prompt_tokens * price.input / 1000 + each.completion_tokens * price.output / 1000 for each in outcomes
+    ]
     value, low, high = figure.ratio(costs, [float(each.passed) for each in outcomes], [each.group for each in outcomes])
     why = "what all answers cost, over those that passed" + _no_interval(low)
     return Figure.of(value, figure.dollars, low=low, high=high, n=len(outcomes), why=why)

@@ -27,6 +27,9 @@ from quipu.evidence.workload import Workload
 
 VERSION = 1
 """Of the object's form."""
+UNMEASURED = ""
+"""The id of what no config has; the statistics take it for one that was never measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -69,7 +72,9 @@ class Comparison:
     @property
     def hardware_differs(self) -> bool:
         """Whether the two were measured on different hardware, so that their times do not compare."""
-        return self.a.config is not None and self.b.config is not None and self.a.config.hardware != self.b.config.hardware
+        return (
+            self.a.config is not None and self.b.config is not None and self.a.config.hardware != self.b.config.hardware
+        )
 
     def told(self, record: Record) -> Comparison:
         """The same with the questions and answers of its probes, looked up in the log."""
@@ -100,7 +105,10 @@ class Comparison:
             "columns": [each.as_dict() for each in self.columns],
             "only_a": [each.as_dict() for each in self.only_a],
             "only_b": [each.as_dict() for each in self.only_b],
-            "claims": {"a": [each.as_dict() for each in self.claims[0]], "b": [each.as_dict() for each in self.claims[1]]},
+            "claims": {
+                "a": [each.as_dict() for each in self.claims[0]],
+                "b": [each.as_dict() for each in self.claims[1]],
+            },
             "change": asdict(self.change),
         }
 
@@ -120,12 +128,12 @@ def comparison(
     ``margin``: within which scores count as equal, as a share of 1. ``probes``: how many each capability (uri) has,
     see gaps.probe_counts; without it, what evidence costs is not told. Raises InvalidRequest for a margin that is none.
     """
-    ids = tuple(side.config.id if side.config else "" for side in (a, b))
-    judgement = compare.compare(snapshot, *ids, workload, margin=margin)
+    ids = tuple(side.config.id if side.config else UNMEASURED for side in (a, b))
+    judgement = compare.compare(snapshot, ids[0], ids[1], workload, margin=margin)
     said = tuple(judge(claims.claims_about(side.card), cards, snapshot, side.header) for side in (a, b))
     scores = tuple(scored(snapshot, each, workload) for each in ids)
     beside = columns(a, b, snapshot)
-    turned = flip(snapshot, judgement, probes) if probes is not None and all(ids) else None
+    turned = flip(snapshot, judgement, probes) if probes is not None and UNMEASURED not in ids else None
     return Comparison(
         a=a,
         b=b,

@@ -7,6 +7,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from quipu.evidence.alignment import kind
 from quipu.evidence.claims import counts
 from quipu.evidence.comparison import Comparison
 from quipu.evidence.side import names
@@ -28,6 +29,7 @@ def html(comparison: Comparison) -> str:
         },
         counts={letter: counts(said) for letter, said in zip("ab", comparison.claims, strict=True)},
         statuses=STATUSES,
+        kind=lambda compared: kind(compared, (first, second)),
     )
 
 

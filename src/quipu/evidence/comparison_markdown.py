@@ -45,7 +45,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def figure(found: Figure) -> str:
     """A value with its interval and n, or "—" with the reason."""
-    behind = found.details if found.known else found.why
+    behind = found.details or found.why
     return escaped(found.text) + (f" ({escaped(behind)})" if behind else "")
 
 
@@ -72,18 +72,26 @@ def _code(text: str) -> str:
 def _rows(comparison: Comparison) -> Iterator[str]:
     yield "## Feature by feature"
     rows = [["Feature", "A", "B"]]
-    rows += [[a.name, f"{escaped(a.value)} ({escaped(a.why)})", f"{escaped(b.value)} ({escaped(b.why)})"] for a, b in comparison.rows]
+    rows += [
+        [a.name, f"{escaped(a.value)} ({escaped(a.why)})", f"{escaped(b.value)} ({escaped(b.why)})"]
+        for a, b in comparison.rows
+    ]
     yield table(rows)
 
 
 def _capabilities(comparison: Comparison) -> Iterator[str]:
     yield "## Capabilities"
     header = ["capability", "A", "B", "verdict"]
-    rows = [[f"`{each.id}`", figure(each.a.score), figure(each.b.score), escaped(each.verdict)] for each in comparison.capabilities]
+    rows = [
+        [f"`{each.id}`", figure(each.a.score), figure(each.b.score), escaped(each.verdict)]
+        for each in comparison.capabilities
+    ]
     yield table([header, *rows])
     for each in comparison.capabilities:
         if said := list(_said(each)):
-            yield "\n\n".join([f"### {escaped(each.title)}", *([escaped(each.description)] if each.description else []), *said])
+            yield "\n\n".join(
+                [f"### {escaped(each.title)}", *([escaped(each.description)] if each.description else []), *said]
+            )
 
 
 def _said(capability: Aligned) -> Iterator[str]:
@@ -108,10 +116,11 @@ def _declared(told: Told) -> str:
 def claim(judgement: Judgement) -> str:
     """One claim as an item of a list: its status, the words, why, and the evidence."""
     sources = ", ".join(
-        f"[{escaped(each.title)}]({each.url})" if _is_link(each.url) else escaped(each.title) for each in judgement.evidence
+        f"[{escaped(each.title)}]({each.url})" if _is_link(each.url) else escaped(each.title)
+        for each in judgement.evidence
     )
     return (
-        f"* **{judgement.status}**: “{escaped(judgement.claim.quote)}” ({escaped(judgement.claim.source)}). "
+        f"* **{judgement.status}**: “{escaped(judgement.claim.quote)}” ({escaped(f'{judgement.claim.source}, {judgement.claim.place}')}). "
         f"{escaped(judgement.why)}" + (f" {sources}" if sources else "")
     )
 
@@ -141,7 +150,9 @@ def _difference(each: Difference) -> str:
     lines = [f"* `{_code(each.capability)}`, probe {each.probe}: {escaped(each.question)}"]
     for name, answer in (("A", each.a), ("B", each.b)):
         why = f" ({escaped(answer.why)})" if answer.why else ""
-        lines.append(f"    * {name}, observation {answer.observation}, {answer.value:.2f}: {escaped(answer.text) or '(empty)'}{why}")
+        lines.append(
+            f"    * {name}, observation {answer.observation}, {answer.value:.2f}: {escaped(answer.text) or '(empty)'}{why}"
+        )
     return "\n".join(lines)
 
 

@@ -108,4 +108,11 @@ def _given(probe: Probe) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A value for people: texts as they are, lists line by line, fields by name."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_text(each)}" for name, each in value.items())
+    if isinstance(value, Sequence):
+        return "".join(f"\n- {_text(each)}" for each in value)
+    return json.dumps(value)

@@ -96,24 +96,19 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def points(difference: float, unit: str = " points") -> str:
-    """A difference of two shares, signed, in percentage points: ``+16.0 points``."""
-    rounded = round(100 * difference, 1) + 0.0  # never -0.0
-    return f"{rounded:+.1f}{unit}" if rounded else f"0.0{unit}"
-
-
-def probability(p: float) -> str:
-    """A p-value: ``p 0.021``, ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p {p:.2g}" if p < 0.1 else f"p {p:.2f}"
+def signed(difference: float) -> str:
+    """A difference of two shares in points of 100, with its sign: ``+16.0``."""
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"
 
 
 def dollars(amount: float) -> str:
-    """US dollars to three significant digits, never in scientific notation: ``$0.051``, ``$12.40``, ``$0.00000512``."""
+    """US dollars, cents or three digits of what is less: ``$12.40``, ``$0.0509``. Never in scientific notation."""
     if amount == 0:
         return "$0"
     places = 2 if amount >= 1 else 2 - math.floor(math.log10(abs(amount)))
-    text = f"{amount:,.{places}f}"
-    return "$" + (text if amount >= 1 else text.rstrip("0"))
+    whole, _, decimals = f"{amount:,.{places}f}".partition(".")
+    return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 def seconds(time: float) -> str:
@@ -128,9 +123,9 @@ def gibibytes(count: float) -> str:
     return f"{count / 2**20:.0f} MiB" if count < 2**30 else f"{count / 2**30:.2f} GiB"
 
 
-def times(factor: float) -> str:
-    """How many times as much: ``3.1 times``."""
-    return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
+def factor(value: float) -> str:
+    """How many times as much, to two or three digits: ``0.52``, ``3.1``, ``27``."""
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
 def plural(count: int, noun: str, several: str = "") -> str:

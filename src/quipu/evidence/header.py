@@ -21,7 +21,8 @@ def header_of(checkpoint: Checkpoint, cards: Mapping[str, Card], subject: str | 
     if found is None:
         shape = ", ".join(f"{name.replace('_', ' ')} {facts[name]}" for name in SHAPE)
         raise InvalidRequest(
-            f"{checkpoint.path} has the shape of no model card ({shape}); say which it is with --card NAME", param="card"
+            f"{checkpoint.path} has the shape of no model card ({shape}); say which it is with --card NAME",
+            param="card",
         )
     return Header(str(checkpoint.path), found, facts)
 

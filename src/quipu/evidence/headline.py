@@ -8,12 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 from quipu.evidence import claims
-from quipu.evidence.alignment import identifier
 from quipu.evidence.columns import Column
 from quipu.evidence.compare import Compared, Judgement
-from quipu.evidence.figure import Figure, listed, plural, points, times
+from quipu.evidence.figure import Figure, factor, listed, plural, signed
 from quipu.evidence.side import Side, names
 from quipu.evidence.snapshot import Snapshot
+from quipu.evidence.words import points
+from quipu.evidence.workload import identifier
 
 Span = tuple[int, int]
 """The first and the last of consecutive numbers of observations."""
@@ -43,8 +44,7 @@ class Headline:
     @property
     def sentence(self) -> str:
         """All of it, with a full stop."""
-        text = "; ".join(clause.text for clause in self.clauses)
-        return f"{text[:1].upper()}{text[1:]}."
+        return "; ".join(clause.text for clause in self.clauses) + "."
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -83,10 +83,11 @@ def verdict_sentence(a: Side, b: Side, judgement: Judgement) -> str:
     kinds = {
         "a better": f"{first} is better for this workload.",
         "b better": f"{second} is better for this workload.",
-        "equal": f"Equal for this workload within ±{100 * judgement.margin:g} points.",
+        "equal": "Equal for this workload.",
         "cannot tell": "Which is better for this workload cannot be told yet.",
     }
-    return f"{kinds[overall.verdict]} {overall.reason}".strip()
+    more = "" if overall.needed is None else f" About {overall.needed:,} more shared probes would tell."
+    return f"{kinds[overall.verdict]} {overall.reason[:1].upper()}{overall.reason[1:]}.{more}"
 
 
 class _Evidence:
@@ -125,10 +126,10 @@ def _unmeasured(a: Side, b: Side, judgement: Judgement) -> Clause:
     first, second = names(a, b)
     measured = [name for name, side in ((first, a), (second, b)) if side.config is not None]
     if not measured:
-        return Clause("neither was ever measured here, so nothing says which is better")
+        return Clause("Neither was ever measured here, so nothing says which is better")
     if len(measured) == 1:
-        return Clause(f"only {measured[0]} was measured here, so nothing says which is better")
-    return Clause("no probe was asked of both, so nothing says which is better")
+        return Clause(f"Only {measured[0]} was measured here, so nothing says which is better")
+    return Clause("No probe was asked of both, so nothing says which is better")
 
 
 def _judged(a: Side, b: Side, said: Sequence[Sequence[claims.Judgement]]) -> list[Clause]:
@@ -139,7 +140,7 @@ def _judged(a: Side, b: Side, said: Sequence[Sequence[claims.Judgement]]) -> lis
             numbers = spans(each for one in judgements for found in one.evidence for each in found.observations)
             clauses.append(
                 Clause(
-                    f"of {plural(len(judgements), 'claim')} about {name}, {counts['verified']} are verified, "
+                    f"of {plural(len(judgements), 'claim')} about {name}, {counts['verified']} verified, "
                     f"{counts['contradicted']} contradicted and {counts['unmeasured']} unmeasured",
                     numbers,
                 )
@@ -159,16 +160,21 @@ def _overall(a: Side, b: Side, judgement: Judgement, evidence: _Evidence) -> Cla
     first, second = names(a, b)
     found = judgement.overall
     rests_on = evidence.of(each for each in judgement.capabilities if each.p is not None)
-    sure = f"{points(found.difference or 0)} ({points(found.low, '')} to {points(found.high, '')})"
+    difference, low, high = found.difference or 0.0, found.low, found.high
     match found.verdict:
         case "a better":
-            return Clause(f"{first} is better than {second} for this workload, {sure}", rests_on)
+            text = f"{first} is better than {second} for this workload, by {_sure(difference, low, high)}"
         case "b better":
-            reverse = f"{points(-(found.difference or 0))} ({points(-found.high, '')} to {points(-found.low, '')})"
-            return Clause(f"{second} is better than {first} for this workload, {reverse}", rests_on)
+            text = f"{second} is better than {first} for this workload, by {_sure(-difference, -high, -low)}"
         case "equal":
-            return Clause(f"{first} and {second} are equal within ±{100 * judgement.margin:g} points, {sure}", rests_on)
-    return Clause(f"which of {first} and {second} is better for this workload cannot be told yet", rests_on)
+            text = f"{first} and {second} are equal for this workload within {points(judgement.margin)}"
+        case "cannot tell":
+            text = f"Which of {first} and {second} is better for this workload cannot be told yet"
+    return Clause(text, rests_on)
+
+
+def _sure(difference: float, low: float, high: float) -> str:
+    return f"{points(difference)} ({signed(low)} to {signed(high)})"
 
 
 def _qualities(a: Side, b: Side, leader: str, judgement: Judgement, evidence: _Evidence) -> list[Clause]:
@@ -184,7 +190,7 @@ def _qualities(a: Side, b: Side, leader: str, judgement: Judgement, evidence: _E
             clauses.append(Clause(f"{by_name[who]} is better on {_named(won)}", evidence.of(won)))
     equal = [each for each in compared if each.verdict == "equal"]
     if equal:
-        same = f"the same quality within ±{100 * judgement.margin:g} points on {len(equal)} of {total}"
+        same = f"the same quality within {points(judgement.margin)} on {len(equal)} of {total}"
         clauses.append(Clause(same, evidence.of(equal)))
     return clauses
 
@@ -192,7 +198,7 @@ def _qualities(a: Side, b: Side, leader: str, judgement: Judgement, evidence: _E
 def _named(capabilities: Sequence[Compared]) -> str:
     if len(capabilities) > NAMED:
         return f"{len(capabilities)} capabilities"
-    return listed([f"{identifier(each.capability)} ({points(abs(each.difference or 0))})" for each in capabilities])
+    return listed([f"{identifier(each.capability)} (by {points(each.difference or 0)})" for each in capabilities])
 
 
 def _speed(a: Side, b: Side, leader: str, columns: Sequence[Column], evidence: _Evidence) -> Clause | None:
@@ -206,11 +212,8 @@ def _speed(a: Side, b: Side, leader: str, columns: Sequence[Column], evidence: _
     low, high = sorted((turned(found.low), turned(found.high)))
     if turned(found.value) < 1.05 or high == float("inf"):
         return None  # true, and of no use
-    range_ = f"{low:.2g} to {high:.2g}"
-    return Clause(
-        f"{first if a_faster else second} answers {times(turned(found.value))} faster ({range_}, {found.n} shared probes)",
-        evidence.all(),
-    )
+    sure = f"{factor(turned(found.value))} times faster ({factor(low)} to {factor(high)})"
+    return Clause(f"{first if a_faster else second} answers {sure}", evidence.all())
 
 
 def _price(a: Side, b: Side, columns: Sequence[Column], evidence: _Evidence) -> Clause | None:
@@ -220,10 +223,9 @@ def _price(a: Side, b: Side, columns: Sequence[Column], evidence: _Evidence) -> 
     for name, cheap, dear in ((first, column.a, column.b), (second, column.b, column.a)):
         if _apart(cheap, dear):
             assert cheap.value and dear.value
-            return Clause(f"a success of {name} costs {times(dear.value / cheap.value)} less", evidence.all())
+            return Clause(f"a success of {name} costs {factor(dear.value / cheap.value)} times less", evidence.all())
     return None
 
 
 def _apart(cheap: Figure, dear: Figure) -> bool:
     return bool(cheap.value and cheap.high is not None and dear.low is not None and cheap.high < dear.low)
-

@@ -35,9 +35,7 @@ class Row:
         return asdict(self)
 
 
-def seed_rows(
-    card: Card, snapshot: Snapshot, score: str | None = None, config: str | None = None
-) -> tuple[Row, ...]:
+def seed_rows(card: Card, snapshot: Snapshot, score: str | None = None, config: str | None = None) -> tuple[Row, ...]:
     """The ten rows for one model.
 
     ``score``: the rank as text ("61.0 (55.0 to 67.0)"), None if unrated. ``config``: the id of the one config that the
@@ -89,7 +87,9 @@ def _type(card: Card) -> tuple[str, State, str]:
 def _score(score: str | None, card: Card, configs: Sequence[str]) -> tuple[str, State, str]:
     if score is not None:
         return score, "measured", "100 x weight x posterior of success, over the workload"
-    why = "too little of the workload is measured" if configs else f"no probe was asked of it: quipu measure {card.name}"
+    why = (
+        "too little of the workload is measured" if configs else f"no probe was asked of it: quipu measure {card.name}"
+    )
     return UNKNOWN, "unrated", why
 
 

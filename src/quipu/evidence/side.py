@@ -135,7 +135,8 @@ def _refuse_several(name: str, configs: Iterable[Config]) -> None:
         for config in every[:8]
     )
     raise InvalidRequest(
-        f"{name[:100]!r} was measured as {len(every)} configs, which are not the same thing; name one by its id: {listed}",
+        f"{name[:100]!r} was measured as {len(every)} configs, which is not the same thing each time; name one by its "
+        f"id: {listed}",
         param="model",
     )
 

@@ -49,20 +49,17 @@ def listed(values: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
 
 
 def written(values: Mapping[str, Any]) -> str:
-    """``values`` as TOML: texts, numbers and lists of texts, then tables of them."""
-    plain = [f"{key} = {_value(value)}" for key, value in values.items() if not isinstance(value, Mapping)]
-    tables = [
-        "\n".join([f"[{key}]", *(f"{name} = {_value(each)}" for name, each in value.items())])
-        for key, value in values.items()
-        if isinstance(value, Mapping)
-    ]
-    return "\n\n".join(["\n".join(plain), *tables]) + "\n"
+    """``values`` as TOML: texts and numbers, then tables of them; what is None is left out."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    return (
+        "\n".join([*_lines(plain), *(line for key in tables for line in ("", f"[{key}]", *_lines(tables[key])))]) + "\n"
+    )
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return _quoted(value)
-    return f"[{', '.join(map(_quoted, value))}]" if isinstance(value, list) else repr(value)
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    given = {name: value for name, value in values.items() if value is not None}
+    return [f"{name} = {_quoted(value) if isinstance(value, str) else repr(value)}" for name, value in given.items()]
 
 
 def _quoted(content: str) -> str:

@@ -48,7 +48,9 @@ class Tried:
         if told:
             found, cell, outcomes = told[0]
             why = f"{_score(found)} cannot be told from {_trivial(cell)}"
-            return Judgement(claim, "unmeasured", found.mean, why, (_evidence(cell, found, outcomes),), f"more probes: {command}")
+            return Judgement(
+                claim, "unmeasured", found.mean, why, (_evidence(cell, found, outcomes),), f"more probes: {command}"
+            )
         if results:
             n = max(each[0].n for each in results)
             return _unmeasured(claim, f"{n} probes were asked; from {THIN} on they count", command)
