@@ -78,7 +78,12 @@ class _Writer:
 
     def _capability(self, model: Model, capability: Answering, run: int) -> None:
         rate, tokens = model.rates[capability.id], 0
-        belongs = {"run": run, "config": model.config.id, "capability": capability.uri, "probe_set": capability.probe_set}
+        belongs = {
+            "run": run,
+            "config": model.config.id,
+            "capability": capability.uri,
+            "probe_set": capability.probe_set,
+        }
         for probe in capability.probes[: model.asked]:
             self._add("observation", belongs | _observation(model, capability, probe, rate))
             tokens += 40
@@ -88,8 +93,12 @@ class _Writer:
         if capability.uri not in self._sets:
             self._sets.add(capability.uri)
             rows = [[probe.id, probe.group, probe.difficulty, probe.part] for probe in capability.probes]
-            body = {name: getattr(capability, name) for name in ("title", "metric", "binary", "baseline", "baseline_name")}
-            self._add("probe_set", {"capability": capability.uri, "probe_set": capability.probe_set, "probes": rows, **body})
+            body = {
+                name: getattr(capability, name) for name in ("title", "metric", "binary", "baseline", "baseline_name")
+            }
+            self._add(
+                "probe_set", {"capability": capability.uri, "probe_set": capability.probe_set, "probes": rows, **body}
+            )
 
     def _add(self, kind: str, body: Mapping[str, Any]) -> int:
         at = AT.format(minute=len(self.entries) * 59 // 1_000_000)

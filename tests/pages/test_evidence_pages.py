@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 
@@ -237,10 +238,14 @@ def test_everything_has_a_name_and_can_be_seen(visit: Visitor, server: Running, 
         assert person.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
         identities = person.page.evaluate("[...document.querySelectorAll('[id]')].map((each) => each.id)")
         assert len(identities) == len(set(identities)), address
-        levels = person.page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map((each) => +each.tagName[1])")
+        levels = person.page.evaluate(
+            "[...document.querySelectorAll('h1, h2, h3, h4')].map((each) => +each.tagName[1])"
+        )
         assert levels.count(1) == 1, address
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), address
-        hidden = person.page.evaluate("[...document.querySelectorAll('table')].filter((each) => !each.rows.length).length")
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels)), address
+        hidden = person.page.evaluate(
+            "[...document.querySelectorAll('table')].filter((each) => !each.rows.length).length"
+        )
         assert hidden == 0
         assert person.page.get_by_role("main").inner_text().find("undefined") < 0
         assert not re.search(r"\bNone\b|\bnan\b|Decimal|dict_", person.page.get_by_role("main").inner_text()), address

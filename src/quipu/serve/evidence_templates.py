@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +36,7 @@ def _environment(**options: Any) -> Environment:
         lstrip_blocks=True,
         **options,
     )
-    made.filters.update(_FILTERS)
+    made.filters.update({each.__name__: each for each in _FILTERS})
     return made
 
 
@@ -80,7 +80,9 @@ def chance(probability: float | None) -> str:
     """A probability from draws, which are never enough to say 0 or 1."""
     if probability is None:
         return UNKNOWN
-    return "over 99.9 %" if probability > 0.999 else "under 0.1 %" if probability < 0.001 else f"{100 * probability:.1f} %"
+    return (
+        "over 99.9 %" if probability > 0.999 else "under 0.1 %" if probability < 0.001 else f"{100 * probability:.1f} %"
+    )
 
 
 def sentence(text: str) -> str:
@@ -202,12 +204,9 @@ def url(address: str) -> Markup:
     return Markup(quote(address, safe=":/?&=#%@+,;~-._"))
 
 
-_FILTERS = {
-    each.__name__: each
-    for each in (
-        percent, points, points1, chance, sentence, signed, place, count, probability, minutes, words, identifier, plain, shortened, capital,
-        tokens, price, ranks, tally, spans, groupby_has, code, block, url,
-    )
-}  # fmt: skip
+_FILTERS: Sequence[Callable[..., Any]] = (
+    percent, points, points1, chance, sentence, signed, place, count, probability, minutes, words, identifier,
+    plain, shortened, capital, tokens, price, ranks, tally, spans, groupby_has, code, block, url,
+)  # fmt: skip
 _HTML = _environment()
 _MARKDOWN_ENVIRONMENT = _environment(finalize=as_markdown)

@@ -175,7 +175,7 @@ def ranked(evidence: Evidence, asked: Asked) -> View:
     wanted = workload(asked.get("workload"))
     ranking = rank(moment.snapshot, wanted)
     sides = _by_config(moment)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"ranked": each, "side": sides[each.scored.config], "address": moment.address(sides[each.scored.config])}
         for each in ranking.rows
     ]
@@ -259,7 +259,7 @@ def observations(evidence: Evidence, asked: Asked) -> View:
     moment = evidence.now()
     spans = _spans(asked.get("numbers", ""))
     sides = _by_config(moment)
-    found = [
+    found: list[dict[str, Any]] = [
         {"outcome": outcome, "capability": cell.capability, "side": sides[cell.config]}
         for cell in moment.snapshot.cells.values()
         for outcome in cell.outcomes.values()
@@ -437,7 +437,8 @@ def _standings(snapshot: Snapshot, side: Side) -> list[dict[str, Any]]:
     ]
     others = sorted(set(side.card.capabilities) - {each.id for each in measured})
     return rows + [
-        {"id": each, "title": each.replace("_", " ").capitalize(), "baseline": None, "standing": None} for each in others
+        {"id": each, "title": each.replace("_", " ").capitalize(), "baseline": None, "standing": None}
+        for each in others
     ]
 
 
@@ -473,7 +474,7 @@ def _step(weight: float) -> int:
 
 
 def _counted(judged: Sequence[Judgement]) -> dict[str, int]:
-    return {**counts(tuple(judged)), "total": len(judged)}
+    return {str(status): number for status, number in counts(tuple(judged)).items()} | {"total": len(judged)}
 
 
 def _sources(judged: Sequence[Judgement], moment: Moment) -> Iterable[dict[str, Any]]:
