@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from quipu.cli import comparing, options
+from quipu.cli.measure import write
 from quipu.cli.terminal import print_json
 
 SUMMARY = "say which of two models is better, from what was measured"
@@ -67,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
             probes=probe_counts(tuple(weights.weights)),
         ).told(store.observation)
     if arguments.html:
-        comparing.write(arguments.html, html(found))
+        write(arguments.html, html(found))
     if arguments.markdown not in (None, PRINTED):
-        comparing.write(arguments.markdown, markdown(found))
+        write(arguments.markdown, markdown(found))
     if arguments.json:
         print_json(found.as_dict())
     elif arguments.markdown == PRINTED:

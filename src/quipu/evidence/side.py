@@ -97,12 +97,17 @@ def of_config(config: Config, cards: Mapping[str, Card], snapshot: Snapshot, nam
     return Side(name or config.label, its or Card(name=config.label, title=config.label), config)
 
 
-def of_file(name: str, model_hash: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
-    """The side that is a file of weights: what was measured of it, if anything. Raises InvalidRequest for several."""
+def of_file(
+    name: str, model_hash: str, cards: Mapping[str, Card], snapshot: Snapshot, header: Header | None = None
+) -> Side:
+    """The side that is a file of weights: what was measured of it, if anything. Raises InvalidRequest for several.
+
+    ``header``: what it says, of the model of which card.
+    """
     configs = [each for each in snapshot.configs.values() if each.model_hash == model_hash]
-    if not configs:
-        return Side(name, Card(name=name, title=name))
-    return _only(name, configs, cards, snapshot)
+    _refuse_several(name, configs)
+    its = cards[header.subject] if header else Card(name=name, title=name)
+    return Side(name, its, configs[0] if configs else None, header)
 
 
 def labels(config: Config, snapshot: Snapshot) -> tuple[str, ...]:
@@ -142,10 +147,16 @@ def _refuse_several(name: str, configs: Iterable[Config]) -> None:
 
 
 def _unknown(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> ModelNotFound:
-    known = list(cards) + [label for config in snapshot.configs.values() for label in labels(config, snapshot)]
-    hint = did_you_mean(name, known, f"there are {', '.join(dict.fromkeys(known))[:400]}")
+    measured = [_shown(label) for config in snapshot.configs.values() for label in labels(config, snapshot)]
+    known = list(dict.fromkeys([*cards, *measured]))
+    hint = did_you_mean(name[:100], known, f"there are {', '.join(known)[:400]}")
     return ModelNotFound(
         f"there is no card, measured config or file {name[:100]!r}; {hint}; measure it with quipu measure, or add it "
         "with quipu models add",
         param="model",
     )
+
+
+def _shown(label: str) -> str:
+    """A label in an error: short, and with nothing in it that steers a terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", label[:80])
