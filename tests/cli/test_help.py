@@ -15,7 +15,9 @@ from quipu.cli.options import DTYPES, SAMPLING
 from quipu.engine import load
 from quipu.types import Sampling
 
-VERBS = ["serve", "chat", "run", "capabilities", "models", "inspect", "pull"]
+VERBS = [
+    "serve", "chat", "run", "capabilities", "compare", "rank", "explain", "gaps", "flip", "models", "inspect", "pull",
+]  # fmt: skip
 SLOW = {"torch", "numpy", "fastapi", "pydantic", "rich", "huggingface_hub", "jinja2", "tokenizers", "gguf", "uvicorn"}
 
 

@@ -19,7 +19,7 @@ is a verdict for the workload, and with 3 if it cannot be told."""
 EXAMPLES = """\
 examples:
   quipu compare llama-3.2-3b-instruct llama-4-scout
-  quipu compare smollm2-135m-instruct ./coarser.gguf --workload summarize=3,extract=1
+  quipu compare smollm2-135m-instruct ./coarser.gguf --workload summarize=3,code=1
   quipu compare 1f3a9c 77b0e2 --margin 5 --html comparison.html
   quipu compare smollm2-135m-instruct llama-3.2-1b-instruct --markdown > comparison.md
   quipu compare smollm2-135m-instruct llama-3.2-1b-instruct --json"""

@@ -27,7 +27,7 @@ SIDE_HELP = "a card's name, what it was measured as, the start of a config's id,
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
     """The options of everything that weighs capabilities."""
-    parser.add_argument("--workload", metavar="WEIGHTS", help="as in summarize=3,extract=1 (equal weights)")
+    parser.add_argument("--workload", metavar="WEIGHTS", help="as in summarize=3,code=1 (equal weights)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options.add_evidence(parser)
 

@@ -21,7 +21,7 @@ Show where the score of a model comes from: for each capability weight, value,
 EXAMPLES = """\
 examples:
   quipu explain smollm2-135m-instruct
-  quipu explain 1f3a9c --workload summarize=3,extract=1
+  quipu explain 1f3a9c --workload summarize=3,code=1
   quipu explain smollm2-135m-instruct --json"""
 
 UNKNOWN = "—"

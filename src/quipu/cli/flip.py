@@ -21,7 +21,7 @@ command that buys it."""
 EXAMPLES = """\
 examples:
   quipu flip smollm2-135m-instruct llama-3.2-1b-instruct
-  quipu flip 1f3a9c 77b0e2 --workload summarize=3,extract=1 --margin 5
+  quipu flip 1f3a9c 77b0e2 --workload summarize=3,code=1 --margin 5
   quipu flip 1f3a9c 77b0e2 --json"""
 
 UNKNOWN = "—"
