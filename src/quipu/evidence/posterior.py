@@ -28,12 +28,10 @@ class Posterior:
         """Beta(1/2 + successes, 1/2 + failures), of as many right-or-wrong probes as tell what ``found`` tells.
 
         That number is n over the design effect; less for few groups (Korn & Graubard, Survey Methodology 24, 1998);
-        and more where scores spread less than right or wrong would, the spread taken with the prior's two halves.
+        and more where scores spread less than right or wrong would.
         """
-        n, mean = found.effective * (Z / found.critical) ** 2, found.mean
-        prior_mean = (n * mean + 0.5) / (n + 1)
-        spread = (n * found.variance + 0.25 + n / (n + 1) * (mean - 0.5) ** 2) / (n + 1)
-        trials = n * max(1.0, prior_mean * (1 - prior_mean) / spread)
+        mean, spread = found.mean, found.cautious_variance
+        trials = found.effective * (Z / found.critical) ** 2 * (mean * (1 - mean) / spread if spread > 0 else 1.0)
         return cls(0.5 + trials * mean, 0.5 + trials * (1 - mean))
 
 
