@@ -24,7 +24,7 @@ NEEDS: Mapping[str, str] = {
     "adoption": "requests that are logged with the model that answered them; this quipu logs none yet",
     "quality": "the probes: quipu measure {subject}; the page does not say what its 0 and 1 count",
     "match_graph": "requests whose outcome is known; this quipu logs none yet, and the page's own log is not published",
-    "times_matched": "searches that are logged and matched; this quipu logs none yet, and the page's own are not published",
+    "times_matched": "searches that are logged and matched; this quipu logs none yet, the page publishes none",
     "price_input": "a price with its day, from whoever serves the model",
 }
 """What would decide a row of the seed page's table."""
