@@ -9,7 +9,7 @@ import pytest
 from adding import Adding
 from hypothesis import given
 from hypothesis import strategies as st
-from made_log import EMPTY, SMALL, cell, config, log
+from made_snapshot import EMPTY, SMALL, cell, config, log
 
 from quipu.errors import InvalidRequest
 from quipu.evidence.agreement import agrees

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_log import EMPTY, SMALL, cell, config, log
+from made_snapshot import EMPTY, SMALL, cell, config, log
 
 from quipu.evidence.cards import Card, Price, cards
 from quipu.evidence.seed_rows import NAMES, UNKNOWN, dollars, price_text, seed_rows

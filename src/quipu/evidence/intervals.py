@@ -14,6 +14,13 @@ from quipu.evidence.student import quantile
 
 LEVEL = 0.95
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+ALIKE, ALIKE_COUNTS = 0.2, 5.0
+"""How alike probes of one group are before any answer, as an intraclass correlation, and how many answers that stand out
+weigh as much. Chosen by simulation: without it, of 10 to 40 groups whose rates differ, 95 % intervals covered 89 %."""
+NEGLIGIBLE = 1e-24
+"""A squared distance that is 0 but for rounding."""
+SPREAD_COUNTS = 3.0
+"""How many scores that stand out weigh as much as the assumption that scores spread as far as right and wrong do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +41,23 @@ class Sample:
 
     mean: float
     variance: float
-    """Of single scores, divided by their number."""
+    """The mean squared distance of a score from the mean."""
+    binary: bool
+    """Whether scores are 0 or 1; differences of two such are -1, 0 or 1."""
+    telling: float
+    """How many scores make up the variance."""
     n: int
     effective: float
     """Number of independent scores that tell as much: n over the design effect."""
     freedom: int | None
     """Degrees of freedom of the variance: groups less one. None for right or wrong without groups, whose variance
     follows from the mean."""
+
+    @property
+    def cautious_variance(self) -> float:
+        """The variance of scores from 0 to 1, towards that of right or wrong while few scores tell of it."""
+        most = self.mean * (1 - self.mean)
+        return (self.telling * self.variance + SPREAD_COUNTS * most) / (self.telling + SPREAD_COUNTS)
 
     @property
     def critical(self) -> float:
@@ -56,7 +73,7 @@ def interval(scores: Sequence[float], groups: Sequence[str], *, binary: bool) ->
     of right or wrong. Raises ValueError when there is no score.
     """
     found = sample(scores, groups, binary=binary)
-    low, high = wilson(found.mean, found.effective, found.variance, found.critical)
+    low, high = wilson(found.mean, found.effective, found.cautious_variance, found.critical)
     effect = found.n / found.effective
     method = "Wilson" if effect == 1 else f"Wilson, design effect {effect:.2f}"
     return Interval(found.mean, low, high, found.n, found.effective, method)
@@ -73,7 +90,7 @@ def sample(scores: Sequence[float], groups: Sequence[str], *, binary: bool) -> S
     n, count = len(values), len(set(groups))
     effective = 1.0 if count == 1 else n / design_effect(values, groups)
     freedom = None if count == 1 or (binary and count == n) else count - 1
-    return Sample(float(values.mean()), float(values.var()), n, effective, freedom)
+    return Sample(float(values.mean()), float(values.var()), binary, telling(values), n, effective, freedom)
 
 
 def wilson(rate: float, n: float, variance: float | None = None, critical: float = Z) -> tuple[float, float]:
@@ -90,21 +107,41 @@ def wilson(rate: float, n: float, variance: float | None = None, critical: float
     return (0.0 if rate == 0 else (middle - spread) / width), (1.0 if rate == 1 else (middle + spread) / width)
 
 
+def telling(values: NDArray[np.float64]) -> float:
+    """How many scores make up the variance: 4 wrong answers among 1000 are 4; 0 where all scores are the same.
+
+    The participation ratio of squared distances from the mean.
+    """
+    squares = (values - values.mean()) ** 2
+    highest = squares.max()
+    if highest < NEGLIGIBLE:
+        return 0.0
+    shares = squares / highest
+    return float(shares.sum() ** 2 / (shares * shares).sum())
+
+
 def design_effect(values: NDArray[np.float64], groups: Sequence[str]) -> float:
     """How many times more the mean varies than that of independent scores; at least 1 (Kish, 1965).
 
-    1 + (m - 1) rho, with the intraclass correlation rho from the analysis of variance and m the mean size of a group
-    weighted by size.
+    1 + (m - 1) rho, with m the mean size of a group weighted by size, and rho the intraclass correlation, towards
+    ``ALIKE`` while few answers tell of it: that all are right does not show that probes of a group are unlike.
     """
+    _, sizes = np.unique(np.asarray(groups), return_counts=True)
+    if len(sizes) in (1, len(values)):
+        return 1.0
+    seen = telling(values)
+    rho = (seen * max(0.0, correlation(values, groups)) + ALIKE_COUNTS * ALIKE) / (seen + ALIKE_COUNTS)
+    return 1 + (float((sizes**2).sum()) / len(values) - 1) * rho
+
+
+def correlation(values: NDArray[np.float64], groups: Sequence[str]) -> float:
+    """The intraclass correlation from the analysis of variance: 1 where scores of a group are the same."""
     _, places = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(places)
     n, k = len(values), len(sizes)
-    if k in (1, n):
-        return 1.0
     means = np.bincount(places, weights=values) / sizes
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (k - 1)
     within = float(((values - means[places]) ** 2).sum()) / (n - k)
     typical = (n - float((sizes**2).sum()) / n) / (k - 1)
     spread = between + (typical - 1) * within
-    correlation = (between - within) / spread if spread > 0 else 0.0
-    return max(1.0, 1 + (float((sizes**2).sum()) / n - 1) * correlation)
+    return (between - within) / spread if spread > NEGLIGIBLE else 0.0

@@ -210,8 +210,8 @@ def hashes(connection: Connection) -> dict[str, str]:
     found = {}
     for table in DERIVED:
         digest = hashlib.sha256()
-        rows = connection.execution_options(yield_per=AT_ONCE).execute(select(table).order_by(*table.primary_key))
-        for row in rows:
+        query = select(table).order_by(*table.primary_key).execution_options(yield_per=AT_ONCE)
+        for row in connection.execute(query):
             digest.update(f"{canonical(list(row))}\n".encode())
         found[table.name] = digest.hexdigest()
     return found
