@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import NormalDist
 
 from quipu.evidence.intervals import Sample
-from quipu.evidence.paired import difference_interval
+from quipu.evidence.paired import inside
 
 POWER = 0.8
 """How often that many probes show a difference as large as the one seen."""
@@ -41,7 +41,7 @@ def for_equality(found: Sample, margin: float, alpha: float) -> int | None:
     effect = found.n / found.effective
     if not _inside(found, MOST, effect, reach, margin):
         return None
-    low, high = 0, MOST
+    low, high = 0, MOST  # not enough, enough
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _inside(found, middle, effect, reach, margin) else (middle, high)
@@ -55,5 +55,4 @@ def planned(margin: float, alpha: float) -> int:
 
 
 def _inside(found: Sample, n: int, effect: float, reach: float, margin: float) -> bool:
-    low, high = difference_interval(replace(found, n=n, effective=n / effect), reach)
-    return -margin <= low and high <= margin
+    return inside(replace(found, n=n, effective=n / effect), margin, reach)

@@ -16,6 +16,8 @@ GRID = 1 << 14
 """Steps that the sum of all differences is cut into, where they are not whole."""
 FARTHEST = 40.0
 """Standard errors beyond which a probability is 0."""
+HALVINGS = 50
+"""Steps of a search, after which nothing changes."""
 TINY = 1e-12
 """A variance that is 0 but for rounding."""
 
@@ -83,6 +85,14 @@ def tango(found: Sample, difference: float) -> float:
     return above / math.sqrt(variance) if variance > TINY else math.copysign(FARTHEST, above) if above else 0.0
 
 
+def inside(found: Sample, margin: float, reach: float) -> bool:
+    """Whether the interval that reaches ``reach`` standard errors lies within ``margin`` of 0."""
+    if found.binary:
+        return tango(found, -margin) >= reach and -tango(found, margin) >= reach
+    low, high = difference_interval(found, reach)
+    return -margin <= low and high <= margin
+
+
 def beyond_margin(found: Sample, margin: float) -> float:
     """How probable so small a difference is if the true one is as large as ``margin``: small means equal.
 
@@ -90,10 +100,9 @@ def beyond_margin(found: Sample, margin: float) -> float:
     interval lies within the margin.
     """
     low, high = 0.0, FARTHEST
-    for _ in range(50):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
-        below, above = difference_interval(found, middle)
-        low, high = (middle, high) if -margin <= below and above <= margin else (low, middle)
+        low, high = (middle, high) if inside(found, margin, middle) else (low, middle)
     return 2 * NormalDist().cdf(-low) if found.freedom is None else 1 - within(low, found.freedom)
 
 
@@ -102,7 +111,7 @@ def _limit(found: Sample, reach: float, end: float) -> float:
     if abs(tango(found, end)) < reach:
         return end
     inside, outside = found.mean, end
-    for _ in range(50):
+    for _ in range(HALVINGS):
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if abs(tango(found, middle)) < reach else (inside, middle)
     return inside
