@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from made_snapshot import EMPTY, SMALL, cell, config, log
 
 from quipu.errors import InvalidRequest
+from quipu import capabilities
+from quipu.capabilities.base import Answering
 from quipu.evidence.agreement import agrees
 from quipu.evidence.cards import Card, Endpoint, Fact, Source, cards
 from quipu.evidence.claims import PAGE, Claim, card_claims, claims_about, counts, seed_claims
@@ -288,6 +290,42 @@ def test_capabilities_of_ones_own_are_measured_like_the_others(own_capability):
 def own_capability(tmp_path, monkeypatch):
     (tmp_path / "adding.py").write_text((ROOT / "tests" / "adding.py").read_text())
     monkeypatch.setenv("QUIPU_CAPABILITIES", str(tmp_path))
+
+
+# ---- who ranks above whom
+
+
+def both(ours, theirs):
+    """A log in which the small model passed ``ours`` and Llama 3.2 3B ``theirs`` of 200 probes of each capability."""
+    a, b = config(), config(THREE)
+    names = [each.id for each in capabilities.all_capabilities() if isinstance(each, Answering)]
+    cells = [cell(of, name, passed, 200 - passed) for of, passed in ((a, ours), (b, theirs)) for name in names]
+    return Snapshot(9, "", "", {a.id: a, b.id: b}, {(each.config, each.capability): each for each in cells})
+
+
+@pytest.mark.parametrize(("ours", "theirs", "status"), [
+    (180, 80, "verified"), (80, 180, "contradicted"), (150, 150, "contradicted"),
+])  # fmt: skip
+def test_who_ranks_above_whom_is_compared_pair_by_pair(ours, theirs, status):
+    assert one(claim("ranks_above", THREE), both(ours, theirs)).status == status
+
+
+def test_a_rank_without_probes_of_both_is_unmeasured():
+    of = config()
+    found = one(claim("ranks_above", THREE), log(cell(of, "summarize", 90, 10), of=of))
+    assert (found.status, found.why) == ("unmeasured", f"no probe was asked of {THREE}")
+    assert one(claim("ranks_above", "nobody")).status == "unmeasured"
+
+
+def test_configs_that_disagree_decide_no_rank():
+    a, b = config(), config(THREE)
+    c = config(THREE, engine="quipu 0.0.9")
+    names = [each.id for each in capabilities.all_capabilities() if isinstance(each, Answering)]
+    cells = [cell(of, name, passed, 200 - passed) for of, passed in ((a, 120), (b, 40), (c, 190)) for name in names]
+    found = Snapshot(9, "", "", {each.id: each for each in (a, b, c)}, {(e.config, e.capability): e for e in cells})
+    judged = one(claim("ranks_above", THREE), found)
+    assert judged.status == "unmeasured"
+    assert "quipu compare" in judged.needs
 
 
 # ---- which configs are of a card's model
