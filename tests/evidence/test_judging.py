@@ -11,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_snapshot import EMPTY, SMALL, cell, config, log
 
-from quipu.errors import InvalidRequest
+from quipu.errors import CheckpointError, InvalidRequest
 from quipu import capabilities
 from quipu.capabilities.base import Answering
 from quipu.evidence.agreement import agrees
 from quipu.evidence.cards import Card, Endpoint, Fact, Source, cards
 from quipu.evidence.claims import PAGE, Claim, card_claims, claims_about, counts, seed_claims
-from quipu.evidence.header import header_of
+from quipu.evidence.header import read_header
 from quipu.evidence.judging import Header, configs_of, judge
 from quipu.evidence.snapshot import Snapshot
-from quipu.model.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 THREE, SCOUT, MAVERICK = "llama-3.2-3b-instruct", "llama-4-scout", "llama-4-maverick"
@@ -186,7 +185,7 @@ def test_a_header_goes_before_what_is_published():
 
 
 def test_a_file_is_held_against_the_card_of_its_shape():
-    found = header_of(open_checkpoint(SMALL), cards())
+    found = read_header(SMALL, cards())
     assert found.subject == SMALL
     judged = judge(card_claims(cards()[SMALL]), cards(), EMPTY, found)
     by_header = [each for each in judged if each.evidence and each.evidence[0].title == "header"]
@@ -197,12 +196,82 @@ def test_a_file_is_held_against_the_card_of_its_shape():
 def test_a_file_of_no_cards_shape_is_refused():
     some = {THREE: cards()[THREE]}
     with pytest.raises(InvalidRequest, match=r"has the shape of no model card .*layers 30.*--card"):
-        header_of(open_checkpoint(SMALL), some)
-    found = header_of(open_checkpoint(SMALL), some, THREE)
+        read_header(SMALL, some)
+    found = read_header(SMALL, some, THREE)
     [layers] = [
         each for each in judge(card_claims(some[THREE]), some, EMPTY, found) if each.claim.predicate == "layers"
     ]
     assert (layers.status, layers.truth) == ("contradicted", 30)
+
+
+def configuration(experts=16, **changes):
+    """What is published of Llama 4's config.json, as far as it is read."""
+    text = {
+        "num_hidden_layers": 48, "hidden_size": 5120, "num_attention_heads": 40, "num_key_value_heads": 8,
+        "head_dim": 128, "intermediate_size": 8192, "vocab_size": 202048, "max_position_embeddings": 10485760,
+        "num_local_experts": experts, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1, "no_rope_layers": [],
+        "attention_chunk_size": 8192,
+    }  # fmt: skip
+    return {"model_type": "llama4", "text_config": {**text, **changes}, "vision_config": {"hidden_size": 1408}}
+
+
+def test_a_configuration_without_weights_is_enough(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(configuration()))
+    found = read_header(str(path), cards())
+    assert (found.subject, found.path) == (SCOUT, str(path))
+    assert found == read_header(str(tmp_path), cards())
+    judged = judge(claims_about(cards()[SCOUT]), cards(), EMPTY, found)
+    by_header = [each for each in judged if each.evidence and each.evidence[0].title == "header"]
+    assert {each.claim.predicate for each in by_header} >= {"layers", "experts", "context_length", "attention_chunk"}
+    wrong = {each.claim.quote for each in by_header if each.status == "contradicted"}
+    assert wrong == {"unlike traditional models that handle them separately", "that require separate processing pipelines"}
+    maverick = configuration(128, interleave_moe_layer_step=2, max_position_embeddings=1048576)
+    path.write_text(json.dumps(maverick))
+    found = read_header(str(path), cards())
+    assert (found.subject, found.facts["moe_layers"], found.facts["full_attention_layers"]) == (MAVERICK, 24, 12)
+
+
+def test_a_configuration_in_other_words(tmp_path):
+    path = tmp_path / "config.json"
+    several = configuration(moe_layers=[1, 3], no_rope_layers=[1, 1, 1, 0] * 12, attention_chunk_size=None)
+    path.write_text(json.dumps(several))
+    facts = read_header(str(path), cards()).facts
+    assert facts["moe_layers"] == 2
+    assert "attention_chunk" not in facts
+    assert "chunked" not in facts["attention"]
+    path.write_text(json.dumps({"model_type": "llama4_text", **configuration()["text_config"]}))
+    assert read_header(str(path), cards()).facts["separate_vision_encoder"] is False
+    three = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 3072,
+        "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8,
+        "head_dim": 128, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+        "tie_word_embeddings": True, "hidden_act": "silu",
+        "rope_scaling": {
+            "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+    }  # fmt: skip
+    path.write_text(json.dumps(three))
+    found = read_header(str(path), cards())
+    assert (found.subject, found.facts["parameters"]) == (THREE, 3212749824)
+    published = {name: cards()[THREE].value(name) for name in found.facts}
+    assert found.facts == published
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ({"model_type": "gpt2"}, "gpt2"),
+    ({"model_type": "llama4"}, "num_hidden_layers is missing"),
+    ({"model_type": "llama4", "text_config": 3}, "text_config is 3, not an object"),
+    (configuration(num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
+    (configuration(num_local_experts="many"), "num_local_experts is 'many', not a whole number"),
+    ([], "must hold a JSON object"),
+])  # fmt: skip
+def test_a_configuration_that_is_wrong_is_named(tmp_path, content, said):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=said):
+        read_header(str(path), cards())
 
 
 # ---- measurements
