@@ -141,7 +141,9 @@ def test_the_width_of_a_pipe_is_fixed_and_nothing_trails(quipu):
 
 
 def test_a_terminal_without_unicode(command, log):
-    done = command("compare", "good", "worse", "--workload", "reason=1", "--evidence-url", log, PYTHONIOENCODING="ascii")
+    done = command(
+        "compare", "good", "worse", "--workload", "reason=1", "--evidence-url", log, PYTHONIOENCODING="ascii"
+    )
     assert done.returncode == 0
     assert "\\u" not in done.stdout
     assert re.search(r"A [.=]*o[.=]* ", done.stdout)

@@ -13,7 +13,10 @@ from quipu.evidence.seed_rows import NAMES
 from quipu.evidence.side import side
 from quipu.evidence.workload import workload
 
-REAL = {"smollm2-135m-instruct": {"reason": 0.3, "summarize": 0.6}, "llama-3.2-1b-instruct": {"reason": 0.6, "summarize": 0.6}}
+REAL = {
+    "smollm2-135m-instruct": {"reason": 0.3, "summarize": 0.6},
+    "llama-3.2-1b-instruct": {"reason": 0.6, "summarize": 0.6},
+}
 
 
 def compared(skills, a, b, weights=None, **options):

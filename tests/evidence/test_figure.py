@@ -33,7 +33,12 @@ def test_forms():
     assert [figure.factor(each) for each in (0.5, 3.14, 27.4)] == ["0.50", "3.1", "27"]
     assert figure.plural(1, "probe") == "1 probe"
     assert figure.plural(1200, "reply", "replies") == "1,200 replies"
-    assert [figure.listed(each) for each in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+    assert [figure.listed(each) for each in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
 
 
 def test_a_figure_shows_its_bounds_in_the_form_of_its_value():

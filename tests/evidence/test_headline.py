@@ -45,7 +45,9 @@ def test_the_sentence_follows_the_winner_to_the_other_side():
 def test_equals_are_equal():
     found, judgement, _ = told({"one": {"few_shot": 0.6}, "two": {"few_shot": 0.6}}, "few_shot=1")
     assert judgement.overall.verdict == "equal"
-    assert found.sentence.startswith("one and two are equal for this workload within 10 points; the same quality within")
+    assert found.sentence.startswith(
+        "one and two are equal for this workload within 10 points; the same quality within"
+    )
 
 
 def test_each_clause_rests_on_observations_of_both():

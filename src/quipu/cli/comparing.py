@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from quipu.cli import options
 from quipu.cli.terminal import progress
-from quipu.errors import InvalidRequest, ModelNotFound
+from quipu.errors import InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 
 if TYPE_CHECKING:
     from quipu.evidence.cards import Card
@@ -67,14 +67,19 @@ def _named(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
 
 def _of_file(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
     from quipu.evidence import side as sides
-    from quipu.evidence.header import header_of
+    from quipu.evidence.header import read_header
     from quipu.model.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(Path(name))
     try:
-        header = header_of(checkpoint, cards)
+        header = read_header(name, cards)
     except InvalidRequest:  # no card has its shape, so nothing is claimed of it
         header = None
+    try:
+        checkpoint = open_checkpoint(Path(name))
+    except UnsupportedCheckpoint:
+        if header is None:
+            raise
+        return sides.of_file(name, "", cards, snapshot, header)  # a config.json: claims can be judged, and no more
     with progress("hashing") as show:
         file_hash = checkpoint.file_hash(lambda done, total: show(done, total, name))
     return sides.of_file(name, file_hash, cards, snapshot, header)
@@ -82,14 +87,13 @@ def _of_file(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
 
 def _header(name: str, cards: Mapping[str, Card]) -> Header | None:
     """What the file of a known model says, if it is on this machine."""
-    from quipu.evidence.header import header_of
-    from quipu.model.checkpoint import open_checkpoint
+    from quipu.evidence.header import read_header
     from quipu.model.known import known_models
 
     if name not in {each.name for each in known_models()}:
         return None
     try:
-        return header_of(open_checkpoint(name), cards, name)
+        return read_header(name, cards, name)
     except ModelNotFound:
         return None
 
