@@ -47,7 +47,7 @@ def answering(name: str) -> Answering:
 def passes(probe: Probe, label: str, rate: float) -> bool:
     """Probes are hard or easy for everyone, and a little by chance."""
     common, own = random.Random(probe.id).random(), random.Random(f"{probe.id} {label}").random()
-    return 0.8 * common + 0.2 * own < rate
+    return 0.9 * common + 0.1 * own < rate
 
 
 def snapshot(skills: Skills, configs: Sequence[Config] = (), *, probes: int | None = None) -> Snapshot:

@@ -14,8 +14,8 @@ from quipu.evidence.side import side
 from quipu.evidence.workload import workload
 
 REAL = {
-    "smollm2-135m-instruct": {"reason": 0.3, "summarize": 0.6},
-    "llama-3.2-1b-instruct": {"reason": 0.6, "summarize": 0.6},
+    "smollm2-135m-instruct": {"reason": 0.3, "few_shot": 0.6},
+    "llama-3.2-1b-instruct": {"reason": 0.6, "few_shot": 0.6},
 }
 
 
@@ -32,7 +32,7 @@ def first_day():
 
 @pytest.fixture(scope="module")
 def measured():
-    return compared(REAL, *REAL, "reason=1,summarize=1", probes={}).told(record)
+    return compared(REAL, *REAL, "reason=1,few_shot=1", probes={}).told(record)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_evidence_decides(measured):
     assert measured.judgement.overall.verdict == "b better"
     by_id = {each.id: each for each in measured.capabilities}
     assert by_id["reason"].verdict.startswith("Llama 3.2 1B Instruct is better: A scores ")
-    assert by_id["summarize"].verdict.startswith("Equal: ")
+    assert by_id["few_shot"].verdict.startswith("Equal: ")
     assert by_id["reason"].a.score.n == 175
     assert by_id["code"].a.score.why == "unrated: not measured on it yet"
     assert [a.name for a, _ in measured.rows] == list(NAMES)
@@ -94,7 +94,7 @@ def test_probes_that_only_one_passed_come_with_question_and_answers(measured):
 
 
 def test_the_other_way_round_it_is_the_same(measured):
-    turned = compared(REAL, *reversed(REAL), "reason=1,summarize=1")
+    turned = compared(REAL, *reversed(REAL), "reason=1,few_shot=1")
     assert turned.judgement.overall.verdict == "a better"
     assert turned.judgement.overall.difference == pytest.approx(-measured.judgement.overall.difference)
     assert [each.probe for each in turned.only_a] == [each.probe for each in measured.only_b]
@@ -102,7 +102,7 @@ def test_the_other_way_round_it_is_the_same(measured):
 
 
 def test_against_itself_nothing_is_better():
-    found = compared(REAL, "smollm2-135m-instruct", config("smollm2-135m-instruct").id[:12], "reason=1,summarize=1")
+    found = compared(REAL, "smollm2-135m-instruct", config("smollm2-135m-instruct").id[:12], "reason=1,few_shot=1")
     assert found.judgement.overall.verdict == "equal"
     assert {each.compared.verdict for each in found.capabilities if each.compared and each.compared.shared} == {"equal"}
     assert not found.only_a
@@ -122,7 +122,7 @@ def test_few_probes_give_an_interval_and_no_point():
 
 
 def test_it_is_json_and_a_pure_function(measured, first_day):
-    again = compared(REAL, *REAL, "reason=1,summarize=1", probes={}).told(record)
+    again = compared(REAL, *REAL, "reason=1,few_shot=1", probes={}).told(record)
     for one in (measured, first_day):
         text = json.dumps(one.as_dict(), allow_nan=False)
         assert json.loads(text)["comparison"] == 1

@@ -45,9 +45,7 @@ def test_the_sentence_follows_the_winner_to_the_other_side():
 def test_equals_are_equal():
     found, judgement, _ = told({"one": {"few_shot": 0.6}, "two": {"few_shot": 0.6}}, "few_shot=1")
     assert judgement.overall.verdict == "equal"
-    assert found.sentence.startswith(
-        "one and two are equal for this workload within 10 points; the same quality within"
-    )
+    assert found.sentence.startswith("one and two are equal for this workload within 10 points")
 
 
 def test_each_clause_rests_on_observations_of_both():
@@ -65,7 +63,9 @@ def test_each_clause_rests_on_observations_of_both():
 def test_the_cheaper_success_is_named_where_the_intervals_lie_apart():
     skills = {"good": {"reason": 0.9}, "worse": {"reason": 0.4}}
     cheap, dear = of("good", price=Price(1.0, 1.0)), of("worse", price=Price(10.0, 10.0))
-    assert "a success of good costs 2" in told(skills, "reason=1", cheap, dear)[0].sentence
+    found, _, of_all = told(skills, "reason=1", cheap, dear)
+    price = {each.name: each for each in columns(cheap, dear, of_all)}["Price per success"]
+    assert found.clauses[-1].text == f"a success of good costs {price.b.value / price.a.value:.0f} times less"
     same = of("worse", price=Price(1.0, 1.0))
     twins = {"good": {"reason": 0.5}, "worse": {"reason": 0.5}}
     assert "costs" not in told(twins, "reason=1", cheap, same)[0].sentence

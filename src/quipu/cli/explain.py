@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from quipu.cli import comparing, options
-from quipu.cli.terminal import faint, print_json, print_table, printable
+from quipu.cli.terminal import faint, one_line, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from quipu.evidence.explain import Explanation
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _print(explanation: Explanation) -> None:
-    print(printable(f"{explanation.label} ({explanation.scored.config[:12]}): {explanation.scored.told}"))
+    print(one_line(f"{explanation.label} ({explanation.scored.config[:12]}): {explanation.scored.told}"))
     print_table(
         [
             ("capability", "weight", "score", "95 % interval", "n", "state", "points"),

@@ -54,13 +54,14 @@ class Side:
 
 
 def names(a: Side, b: Side) -> tuple[str, str]:
-    """What to call the two in a sentence: their titles, or what tells them apart."""
-    for first, second in ((a.title, b.title), (a.name, b.name)):
-        if first != second:
-            return first, second
+    """What to call the two in a sentence, on one line: their titles, or what tells them apart."""
+    titles, given = ((a.title, b.title), (a.name, b.name))
+    one, other = (" ".join(each.split()) for each in (titles if titles[0] != titles[1] else given))
+    if one != other:
+        return one, other
     if a.config is not None and b.config is not None and a.config.id != b.config.id:
-        return f"{a.name} ({a.config.id[:SHORT]})", f"{b.name} ({b.config.id[:SHORT]})"
-    return f"{a.name} (A)", f"{b.name} (B)"
+        return f"{one} ({a.config.id[:SHORT]})", f"{other} ({b.config.id[:SHORT]})"
+    return f"{one} (A)", f"{other} (B)"
 
 
 def described(config: Config) -> dict[str, Any]:
