@@ -15,8 +15,23 @@ from quipu.cli.options import DTYPES, SAMPLING
 from quipu.engine import load
 from quipu.types import Sampling
 
-VERBS = ["serve", "chat", "run", "capabilities", "models", "inspect", "pull"]
-SLOW = {"torch", "numpy", "fastapi", "pydantic", "rich", "huggingface_hub", "jinja2", "tokenizers", "gguf", "uvicorn"}
+VERBS = [
+    "serve", "chat", "run", "capabilities", "measure", "compare", "rank", "explain", "gaps", "flip", "evidence", "replay",
+    "models", "inspect", "pull",
+]  # fmt: skip
+SLOW = {
+    "torch",
+    "numpy",
+    "fastapi",
+    "pydantic",
+    "rich",
+    "huggingface_hub",
+    "jinja2",
+    "tokenizers",
+    "gguf",
+    "uvicorn",
+    "sqlalchemy",
+}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])

@@ -1,5 +1,6 @@
 """From files to a running model: every format, Meta's own reference, adapters, options, and memory as planned."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,13 +16,14 @@ from tiny import GOLDEN, tiny_config, tiny_tensors, write_tiny
 
 import quipu
 from quipu.engine.fake import byte_tokenizer
-from quipu.engine.load import _plan
+from quipu.engine.load import _plan, files_hash
+from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, group_memory
 from quipu.engine.torch_runner import TorchRunner
 from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, NotEnoughMemory, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.frequencies import RopeScaling
-from quipu.model.lora import merged
+from quipu.model.lora import ADAPTER_FILES, merged
 
 LIMIT = 1e-4
 IDS = [int(token) for token in np.random.default_rng(5).integers(0, 96, 40)]
@@ -101,6 +103,29 @@ def test_an_adapter_is_merged_as_peft_does():
     expected = np.load(folder / "vectors.npz")
     with quipu.load(GOLDEN / "llama3-tiny", adapter=folder, **SMALL) as model:
         assert np.abs(model.logits(expected["ids"].tolist()) - expected["logits"]).max() <= LIMIT
+
+
+def test_a_model_with_an_adapter_has_a_hash_of_its_own(tmp_path):
+    """Evidence of one says nothing of the other; it can be computed again with sha256sum."""
+    adapter = tmp_path / "adapter"
+    shutil.copytree(GOLDEN / "llama3-tiny-lora", adapter)
+    plain = open_checkpoint(GOLDEN / "llama3-tiny")
+    lines = [plain.file_hash()]
+    lines += [hashlib.sha256((adapter / name).read_bytes()).hexdigest() for name in ADAPTER_FILES]
+    with quipu.load(GOLDEN / "llama3-tiny", adapter=adapter, **SMALL) as model:
+        assert model.file_hash == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert files_hash(plain) == plain.file_hash()
+    (adapter / ADAPTER_FILES[1]).unlink()
+    with pytest.raises(ModelNotFound, match=r"adapter_model.safetensors does not exist"):
+        files_hash(plain, adapter)
+
+
+def test_a_model_knows_what_computes_and_how_much_memory_that_took():
+    with quipu.load(GOLDEN / "llama3-tiny", threads=1, device="cpu", **SMALL) as model:
+        assert model.hardware == f"{processor()}, 1 cores"
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+        assert resident <= model.peak_memory() < 64 << 30
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize(

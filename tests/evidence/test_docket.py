@@ -134,7 +134,7 @@ def test_every_quotation_stands_where_it_is_said_to():
 
 
 def test_what_is_said_of_llama_4_is_said_of_both():
-    scout, maverick = ([each for each in seed_claims(name)] for name in FOUR)
+    scout, maverick = map(seed_claims, FOUR)
     assert [(each.quote, each.value) for each in scout] == [(each.quote, each.value) for each in maverick]
     assert len(scout) > 50
 

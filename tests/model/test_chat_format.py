@@ -1,5 +1,7 @@
 """Conversations through a checkpoint's own template: as transformers, but text of a user stays text."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +107,11 @@ def test_bos_is_never_doubled(llama3, source, count):
 def test_template_wins_over_the_family(llama3):
     ids = ChatFormat(llama3, "{{ messages[0].content }}{{ eos_token }}", "llama3").encode([Message("user", "Hi")])
     assert llama3.decode(ids) == "Hi<|end_of_text|>"
+
+
+def test_formats_are_told_apart(llama3):
+    names = [ChatFormat(llama3, source, family).name for source in ("a", "b", None) for family in ("llama3", None)]
+    assert names == [hashlib.sha256(source).hexdigest() for source in (b"a", b"a", b"b", b"b")] + ["llama3", "none"]
 
 
 def test_every_private_character_taken(smollm2, chat):

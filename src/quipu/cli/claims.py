@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from quipu.cli import options
-from quipu.cli.terminal import faint, print_json, print_table, printable, progress
+from quipu.cli.terminal import faint, print_json, print_table, printable
 from quipu.errors import ModelNotFound
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ DESCRIPTION = """\
 Judge what is said of models. Without MODEL: every sentence of the page "Llama
 3.2 3B Instruct vs Llama 4". With MODEL, a card's name or a file: what its card
 says of it and what that page says of it, against the header of the file where
-one is at hand, else against published facts, else against what was measured."""
+one is at hand (a config.json is enough), else against published facts, else
+against what was measured."""
 EXAMPLES = """\
 examples:
   quipu claims
   quipu claims llama-3.2-3b-instruct
   quipu claims ./Llama-3.2-3B-Instruct.gguf --status contradicted
+  quipu claims ./config.json
   quipu claims ./finetuned --card llama-3.2-3b-instruct --json
   quipu claims --markdown > claims.md"""
 
@@ -76,27 +78,21 @@ def run(arguments: argparse.Namespace) -> None:
 def _asked(model: str, of: Card | None, known: Mapping[str, Card]) -> tuple[Card, Header | None]:
     """The card that ``model`` means, and the header of its file where one is here."""
     from quipu.evidence.cards import card
-    from quipu.evidence.header import header_of
-    from quipu.model.checkpoint import open_checkpoint
+    from quipu.evidence.header import read_header
 
-    its = of
-    if of is None:
-        try:
-            its = card(model, known)
-        except ModelNotFound as unknown:
-            try:
-                checkpoint = open_checkpoint(model)
-            except ModelNotFound:
-                raise unknown from None
-            header = header_of(checkpoint, known)
-            return known[header.subject], header
-    assert its is not None
+    if of is not None:
+        return of, read_header(model, known, of.name)
     try:
-        with progress("reading its header"):
-            return its, header_of(open_checkpoint(model), known, its.name)
-    except ModelNotFound:
-        if of is not None:
-            raise
+        its = card(model, known)
+    except ModelNotFound as unknown:
+        try:
+            header = read_header(model, known)
+        except ModelNotFound:
+            raise unknown from None
+        return known[header.subject], header
+    try:
+        return its, read_header(model, known, its.name)
+    except ModelNotFound:  # no weights here: what is published has to do
         return its, None
 
 

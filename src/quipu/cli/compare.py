@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from quipu.cli import comparing, options
+from quipu.cli.measure import write
 from quipu.cli.terminal import print_json
 
 SUMMARY = "say which of two models is better, from what was measured"
@@ -18,7 +19,7 @@ is a verdict for the workload, and with 3 if it cannot be told."""
 EXAMPLES = """\
 examples:
   quipu compare llama-3.2-3b-instruct llama-4-scout
-  quipu compare smollm2-135m-instruct ./coarser.gguf --workload summarize=3,extract=1
+  quipu compare smollm2-135m-instruct ./coarser.gguf --workload summarize=3,code=1
   quipu compare 1f3a9c 77b0e2 --margin 5 --html comparison.html
   quipu compare smollm2-135m-instruct llama-3.2-1b-instruct --markdown > comparison.md
   quipu compare smollm2-135m-instruct llama-3.2-1b-instruct --json"""
@@ -67,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
             probes=probe_counts(tuple(weights.weights)),
         ).told(store.observation)
     if arguments.html:
-        comparing.write(arguments.html, html(found))
+        write(arguments.html, html(found))
     if arguments.markdown not in (None, PRINTED):
-        comparing.write(arguments.markdown, markdown(found))
+        write(arguments.markdown, markdown(found))
     if arguments.json:
         print_json(found.as_dict())
     elif arguments.markdown == PRINTED:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quipu.cli import options
 from quipu.cli.terminal import progress
-from quipu.errors import InvalidRequest, ModelNotFound
+from quipu.errors import InvalidRequest, ModelNotFound, UnsupportedCheckpoint
 
 if TYPE_CHECKING:
     from quipu.evidence.cards import Card
     from quipu.evidence.compare import Judgement
     from quipu.evidence.config import Config
     from quipu.evidence.explain import Explanation
+    from quipu.evidence.judging import Header
     from quipu.evidence.rank import Ranking
     from quipu.evidence.side import Side
     from quipu.evidence.snapshot import Snapshot
@@ -25,7 +27,7 @@ SIDE_HELP = "a card's name, what it was measured as, the start of a config's id,
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
     """The options of everything that weighs capabilities."""
-    parser.add_argument("--workload", metavar="WEIGHTS", help="as in summarize=3,extract=1 (equal weights)")
+    parser.add_argument("--workload", metavar="WEIGHTS", help="as in summarize=3,code=1 (equal weights)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options.add_evidence(parser)
 
@@ -42,7 +44,17 @@ def margin(text: str) -> float:
 
 
 def side(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
-    """What ``name`` means: see evidence.side; a path that exists is the file there. Raises QuipuError."""
+    """What ``name`` means: see evidence.side; a path that exists is the file there.
+
+    Claims are held against the model's own file, where it is at hand. Raises QuipuError.
+    """
+    found = _named(name, cards, snapshot)
+    if found.header is not None or found.card.name not in cards:
+        return found
+    return replace(found, header=_header(found.card.name, cards))
+
+
+def _named(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
     from quipu.evidence import side as sides
 
     try:
@@ -50,19 +62,47 @@ def side(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
     except ModelNotFound:
         if not Path(name).exists():
             raise
+        return _of_file(name, cards, snapshot)
+
+
+def _of_file(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
+    from quipu.evidence import side as sides
+    from quipu.evidence.header import read_header
     from quipu.model.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(Path(name))
+    try:
+        header = read_header(name, cards)
+    except InvalidRequest:  # no card has its shape, so nothing is claimed of it
+        header = None
+    try:
+        checkpoint = open_checkpoint(Path(name))
+    except UnsupportedCheckpoint:
+        if header is None:
+            raise
+        return sides.of_file(name, "", cards, snapshot, header)  # a config.json: claims can be judged, and no more
     with progress("hashing") as show:
         file_hash = checkpoint.file_hash(lambda done, total: show(done, total, name))
-    return sides.of_file(name, file_hash, cards, snapshot)
+    return sides.of_file(name, file_hash, cards, snapshot, header)
+
+
+def _header(name: str, cards: Mapping[str, Card]) -> Header | None:
+    """What the file of a known model says, if it is on this machine."""
+    from quipu.evidence.header import read_header
+    from quipu.model.known import known_models
+
+    if name not in {each.name for each in known_models()}:
+        return None
+    try:
+        return read_header(name, cards, name)
+    except ModelNotFound:
+        return None
 
 
 def measured(name: str, snapshot: Snapshot) -> Config:
     """The config that ``name`` means. Raises QuipuError, also for a model that was never measured here."""
     from quipu.evidence.cards import cards
 
-    found = side(name, cards(), snapshot)
+    found = _named(name, cards(), snapshot)
     if found.config is None:
         raise ModelNotFound(f"{name[:100]} was never measured here; measure it with: quipu measure", param="model")
     return found.config
@@ -75,11 +115,3 @@ def as_of(computed: Ranking | Explanation | Judgement) -> str:
     return (
         f"as of entry {computed.snapshot:,} ({computed.snapshot_hash[:12]}, {computed.at}), formulas {computed.formula}"
     )
-
-
-def write(path: Path, text: str) -> None:
-    """``text`` as a file. Raises InvalidRequest where it cannot be written."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None

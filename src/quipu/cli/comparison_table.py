@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from quipu.cli.terminal import printable
+from quipu.cli.terminal import one_line, printable
 from quipu.evidence.alignment import Aligned
 from quipu.evidence.claims import Judgement, Status, counts
 from quipu.evidence.comparison import Comparison
@@ -56,7 +56,9 @@ def show(comparison: Comparison, out: Console) -> None:
 def plain(text: str, out: Console) -> Text:
     """``text`` as it is, with nothing that steers the terminal, in characters that it has."""
     safe = printable(text)
-    return Text(safe if out.encoding.lower().startswith("utf") else safe.translate(PLAIN))
+    if not out.encoding.lower().startswith("utf"):
+        safe = safe.translate(PLAIN).encode(out.encoding, "replace").decode(out.encoding)
+    return Text(safe)
 
 
 def _blocks(comparison: Comparison, out: Console) -> Iterator[RenderableType]:
@@ -97,7 +99,7 @@ def _grid(*columns: str) -> Table:
 def _sides(comparison: Comparison, out: Console) -> Table:
     table = _grid("whole", "wide")
     for letter, side, score in zip("ab", (comparison.a, comparison.b), comparison.scores, strict=True):
-        said = f"{side.name}: {_config(side)}\nscore {score.told}"
+        said = f"{one_line(side.name)}: {one_line(_config(side))}\nscore {score.told}"
         table.add_row(Text(letter.upper(), f"bold {STYLES[letter]}"), plain(said, out))
     return table
 
@@ -233,5 +235,5 @@ def _verdict(comparison: Comparison, out: Console) -> Group:
     parts: list[RenderableType] = [_heading("Verdict", out), _styled(comparison.verdict, style, out)]
     changes: Sequence[str] = comparison.change.told
     parts += [plain(each, out) for each in changes]
-    parts += [Padding(_styled(each, "bold", out), (0, 0, 0, 2)) for each in comparison.change.commands]
+    parts += [Padding(_styled(one_line(each), "bold", out), (0, 0, 0, 2)) for each in comparison.change.commands]
     return Group(*parts)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from quipu.cli import comparing, options
-from quipu.cli.terminal import faint, print_json, print_table, printable
+from quipu.cli.terminal import faint, one_line, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from quipu.evidence.explain import Explanation
@@ -21,7 +21,7 @@ Show where the score of a model comes from: for each capability weight, value,
 EXAMPLES = """\
 examples:
   quipu explain smollm2-135m-instruct
-  quipu explain 1f3a9c --workload summarize=3,extract=1
+  quipu explain 1f3a9c --workload summarize=3,code=1
   quipu explain smollm2-135m-instruct --json"""
 
 UNKNOWN = "—"
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _print(explanation: Explanation) -> None:
-    print(printable(f"{explanation.label} ({explanation.scored.config[:12]}): {explanation.scored.told}"))
+    print(one_line(f"{explanation.label} ({explanation.scored.config[:12]}): {explanation.scored.told}"))
     print_table(
         [
             ("capability", "weight", "score", "95 % interval", "n", "state", "points"),

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from quipu.cli import comparing, options
-from quipu.cli.terminal import faint, print_json, print_table, printable
+from quipu.cli.terminal import faint, one_line, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from quipu.evidence.flip import Flip
@@ -21,7 +21,7 @@ command that buys it."""
 EXAMPLES = """\
 examples:
   quipu flip smollm2-135m-instruct llama-3.2-1b-instruct
-  quipu flip 1f3a9c 77b0e2 --workload summarize=3,extract=1 --margin 5
+  quipu flip 1f3a9c 77b0e2 --workload summarize=3,code=1 --margin 5
   quipu flip 1f3a9c 77b0e2 --json"""
 
 UNKNOWN = "—"
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _print(found: Flip) -> None:
     for line in found.told:
-        print(printable(line))
+        print(one_line(line))
     if found.shift is not None:
         print(printable(f"\nanother workload: {found.shift.told}\n  --workload {found.shift.text}"))
     if found.reversals:

@@ -20,7 +20,7 @@ that they take. Each line has the command that fills it."""
 EXAMPLES = """\
 examples:
   quipu gaps
-  quipu gaps smollm2-135m-instruct --workload summarize=3,extract=1
+  quipu gaps smollm2-135m-instruct --workload summarize=3,code=1
   quipu gaps --json"""
 
 UNKNOWN = "—"

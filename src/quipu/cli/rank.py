@@ -22,7 +22,7 @@ One tier: nobody in it can be told from its best. Without evidence no score."""
 EXAMPLES = """\
 examples:
   quipu rank
-  quipu rank --workload summarize=3,extract=1
+  quipu rank --workload summarize=3,code=1
   quipu rank smollm2-135m-instruct llama-3.2-1b-instruct --json"""
 
 HEADER = ("tier", "rank", "config", "label", "score", "bounds", "measured", "best", "n")

@@ -84,5 +84,10 @@ def _print(found: Replay) -> None:
     print(f"  then {found.then}\n  now  {found.now}")
     if not found.same:
         print(f"score {found.value_then:g} then, {found.value_now:g} now")
+    if found.apart is not None:
+        print(
+            f"the answers go apart after {found.apart.characters} characters, where the two likeliest tokens are "
+            f"{found.apart.nats:.3f} nats apart"
+        )
     for difference in found.differences:
         print(printable(difference))

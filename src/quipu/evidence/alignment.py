@@ -87,9 +87,7 @@ def aligned(a: Side, b: Side, judgement: Judgement, said: Sequence[Sequence[Judg
     return tuple(sorted(rows, key=lambda row: ORDER.index(row.has)))
 
 
-def _row(
-    name: str, compared: Compared | None, a: Side, b: Side, said: Sequence[Sequence[Judged]]
-) -> Aligned:
+def _row(name: str, compared: Compared | None, a: Side, b: Side, said: Sequence[Sequence[Judged]]) -> Aligned:
     ours = _told(name, a, compared.a if compared else None, said[0])
     theirs = _told(name, b, compared.b if compared else None, said[1])
     title, description = _described(name)

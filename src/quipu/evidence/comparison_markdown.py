@@ -59,10 +59,10 @@ def _top(comparison: Comparison) -> Iterator[str]:
 
 def _who(side: Side) -> str:
     if side.config is None:
-        return f"{escaped(side.title)} (`{_code(side.name)}`), never measured here"
+        return f"{escaped(side.title)} ({escaped(side.name)}), never measured here"
     config = side.config
     parts = (config.quantization, config.engine, config.hardware, f"config {config.id[:12]}")
-    return f"{escaped(side.title)} (`{_code(side.name)}`): {', '.join(escaped(part) for part in parts)}"
+    return f"{escaped(side.title)} ({escaped(side.name)}): {', '.join(escaped(part) for part in parts)}"
 
 
 def _code(text: str) -> str:

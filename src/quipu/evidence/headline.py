@@ -180,6 +180,8 @@ def _sure(difference: float, low: float, high: float) -> str:
 def _qualities(a: Side, b: Side, leader: str, judgement: Judgement, evidence: _Evidence) -> list[Clause]:
     """On which capabilities the leader is better, the other one is, and they are equal; what is lost is never left out."""
     compared = [each for each in judgement.capabilities if each.p is not None]
+    if len(compared) == 1 and judgement.decided:
+        return []  # it is the workload, of which that was said
     by_name = dict(zip("ab", names(a, b), strict=True))
     other = "b" if leader == "a" else "a"
     total = f"{len(compared)} compared" if len(compared) > 1 else "the one compared"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quipu.evidence.agreement import agrees
@@ -11,6 +11,7 @@ from quipu.evidence.cards import Card, Fact
 from quipu.evidence.claims import PAGE, Claim, Evidence, Judgement, page_facts, shown
 from quipu.evidence.config import Config
 from quipu.evidence.facts import FACTS
+from quipu.evidence.ranked import ranked
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.statement import UNDECIDED
 from quipu.evidence.tried import Tried
@@ -19,12 +20,11 @@ SHAPE = ("layers", "hidden_size", "heads", "kv_heads", "vocabulary")
 """Facts that a config's header has, too, and in which two models seldom agree."""
 
 NEEDS: Mapping[str, str] = {
-    "score": "the probes of enough of a workload: quipu measure {subject}, then quipu rank",
-    "ranks_above": "the probes asked of both: quipu measure {subject}, quipu measure {value}, then quipu compare",
+    "score": "the formula behind this number, which the page does not give; quipu rank has a score of its own, term by term",
     "adoption": "requests that are logged with the model that answered them; this quipu logs none yet",
     "quality": "the probes: quipu measure {subject}; the page does not say what its 0 and 1 count",
     "match_graph": "requests whose outcome is known; this quipu logs none yet, and the page's own log is not published",
-    "times_matched": "searches that are logged and matched; this quipu logs none yet, and the page's own are not published",
+    "times_matched": "searches that are logged and matched; this quipu logs none yet, the page publishes none",
     "price_input": "a price with its day, from whoever serves the model",
 }
 """What would decide a row of the seed page's table."""
@@ -84,12 +84,15 @@ class _Judging:
         self._snapshot = snapshot
         self._header = header
         self._tried: dict[str, Tried] = {}
+        self._ranks: dict[tuple[str, str], Judgement] = {}
 
     def judge(self, claim: Claim) -> Judgement:
         if claim.predicate in UNDECIDED:
             return _open(claim, UNDECIDED[claim.predicate][1])
         if claim.predicate in ("can", "learns_from_examples"):
             return self._measured(claim)
+        if claim.predicate == "ranks_above":
+            return self._ranked(claim)
         if claim.predicate == "ecosystem":
             return self._ecosystem(claim)
         if claim.predicate == "pricing":
@@ -128,6 +131,13 @@ class _Judging:
         if claim.subject not in self._tried:
             self._tried[claim.subject] = Tried(card.name, configs_of(card, self._snapshot), self._snapshot)
         return self._tried[claim.subject].judge(claim)
+
+    def _ranked(self, claim: Claim) -> Judgement:
+        key = claim.subject, str(claim.value)
+        if key not in self._ranks:
+            sides = [configs_of(self._cards[name], self._snapshot) if name in self._cards else () for name in key]
+            self._ranks[key] = ranked(claim, *sides, self._snapshot)
+        return replace(self._ranks[key], claim=claim)
 
     def _ecosystem(self, claim: Claim) -> Judgement:
         card = self._cards.get(claim.subject)

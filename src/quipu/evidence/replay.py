@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator as Steps
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,18 @@ from quipu.errors import CapabilityNotFound, InvalidRequest
 from quipu.evidence.config import Config
 from quipu.evidence.observe import observe
 from quipu.model.checkpoint import open_checkpoint
+from quipu.types import Chunk, Chunks, Prompt, Sampling, TokenLogprob
 
 COMPARED = ("engine", "chat_template", "hardware")
 """What may differ between two runs of one file, and may change its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """After how many characters two answers differ, and how near the two likeliest tokens are there, in nats."""
+
+    characters: int
+    nats: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,8 @@ class Replay:
     value_then: float
     value_now: float
     differences: tuple[str, ...]
+    apart: Apart | None
+    """Where the answers go apart; None if they do not, or not within one answer."""
 
     @property
     def same(self) -> bool:
@@ -94,7 +107,8 @@ def replay(model: LocalModel, record: Mapping[str, Any], config: Config) -> Repl
     # What the checkpoint recommended then: by its name it may be known to recommend more than its file says.
     model.sampling_defaults = dict(config.decoding.get("defaults", {}))
     now = Config.of(model, {})
-    seen = observe(model, capability, probe, record["sampling"])
+    heard = _Heard(model)
+    seen = observe(heard, capability, probe, record["sampling"])
     return Replay(
         observation=record["number"],
         probe=probe.id,
@@ -109,4 +123,38 @@ def replay(model: LocalModel, record: Mapping[str, Any], config: Config) -> Repl
             for name in COMPARED
             if getattr(config, name) != getattr(now, name)
         ),
+        apart=heard.apart(record["text"]),
     )
+
+
+class _Heard:
+    """A Generator that notes each token of another's answers, with how likely it and the next best were."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self.facts = model.facts
+        self.context_length = model.context_length
+        self.count = model.count
+        self._model = model
+        self._answers: list[list[TokenLogprob]] = []
+
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Chunks:
+        """The other's chunks."""
+        return self._note(self._model.stream(prompt, sampling, **{**options, "logprobs": 2}))
+
+    def apart(self, text: str) -> Apart | None:
+        """Where the only answer, as it is now, leaves ``text``."""
+        said = ""
+        for token in self._answers[0] if len(self._answers) == 1 else ():
+            if not text.startswith(said + token.text):
+                best, second = (other.logprob or 0.0 for other in token.top[:2])
+                return Apart(len(said), best - second)
+            said += token.text
+        return None
+
+    def _note(self, chunks: Chunks) -> Steps[Chunk, None, None]:
+        tokens: list[TokenLogprob] = []
+        self._answers.append(tokens)
+        with closing(chunks):
+            for chunk in chunks:
+                tokens.extend(chunk.logprobs)
+                yield chunk

@@ -10,7 +10,8 @@ from quipu.evidence.cards import Card, Price
 from quipu.evidence.claims import shown
 from quipu.evidence.judging import configs_of
 from quipu.evidence.snapshot import Snapshot
-from quipu.evidence.tried import THIN, above_trivial
+from quipu.evidence.standing import THIN
+from quipu.evidence.tried import above_trivial
 
 NAMES = (
     "Type", "UnfragileRank", "Adoption", "Quality", "Ecosystem",

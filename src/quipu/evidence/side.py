@@ -54,13 +54,14 @@ class Side:
 
 
 def names(a: Side, b: Side) -> tuple[str, str]:
-    """What to call the two in a sentence: their titles, or what tells them apart."""
-    for first, second in ((a.title, b.title), (a.name, b.name)):
-        if first != second:
-            return first, second
+    """What to call the two in a sentence, on one line: their titles, or what tells them apart."""
+    titles, given = ((a.title, b.title), (a.name, b.name))
+    one, other = (" ".join(each.split()) for each in (titles if titles[0] != titles[1] else given))
+    if one != other:
+        return one, other
     if a.config is not None and b.config is not None and a.config.id != b.config.id:
-        return f"{a.name} ({a.config.id[:SHORT]})", f"{b.name} ({b.config.id[:SHORT]})"
-    return f"{a.name} (A)", f"{b.name} (B)"
+        return f"{one} ({a.config.id[:SHORT]})", f"{other} ({b.config.id[:SHORT]})"
+    return f"{one} (A)", f"{other} (B)"
 
 
 def described(config: Config) -> dict[str, Any]:
@@ -97,12 +98,17 @@ def of_config(config: Config, cards: Mapping[str, Card], snapshot: Snapshot, nam
     return Side(name or config.label, its or Card(name=config.label, title=config.label), config)
 
 
-def of_file(name: str, model_hash: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
-    """The side that is a file of weights: what was measured of it, if anything. Raises InvalidRequest for several."""
+def of_file(
+    name: str, model_hash: str, cards: Mapping[str, Card], snapshot: Snapshot, header: Header | None = None
+) -> Side:
+    """The side that is a file of weights: what was measured of it, if anything. Raises InvalidRequest for several.
+
+    ``header``: what it says, of the model of which card.
+    """
     configs = [each for each in snapshot.configs.values() if each.model_hash == model_hash]
-    if not configs:
-        return Side(name, Card(name=name, title=name))
-    return _only(name, configs, cards, snapshot)
+    _refuse_several(name, configs)
+    its = cards[header.subject] if header else Card(name=name, title=name)
+    return Side(name, its, configs[0] if configs else None, header)
 
 
 def labels(config: Config, snapshot: Snapshot) -> tuple[str, ...]:
@@ -142,10 +148,16 @@ def _refuse_several(name: str, configs: Iterable[Config]) -> None:
 
 
 def _unknown(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> ModelNotFound:
-    known = list(cards) + [label for config in snapshot.configs.values() for label in labels(config, snapshot)]
-    hint = did_you_mean(name, known, f"there are {', '.join(dict.fromkeys(known))[:400]}")
+    measured = [_shown(label) for config in snapshot.configs.values() for label in labels(config, snapshot)]
+    known = list(dict.fromkeys([*cards, *measured]))
+    hint = did_you_mean(name[:100], known, f"there are {', '.join(known)[:400]}")
     return ModelNotFound(
         f"there is no card, measured config or file {name[:100]!r}; {hint}; measure it with quipu measure, or add it "
         "with quipu models add",
         param="model",
     )
+
+
+def _shown(label: str) -> str:
+    """A label in an error: short, and with nothing in it that steers a terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", label[:80])
