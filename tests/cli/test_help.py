@@ -15,7 +15,7 @@ from quipu.cli.options import DTYPES, SAMPLING
 from quipu.engine import load
 from quipu.types import Sampling
 
-VERBS = ["serve", "chat", "run", "capabilities", "measure", "evidence", "replay", "models", "inspect", "pull"]
+VERBS = ["serve", "chat", "run", "capabilities", "measure", "claims", "evidence", "replay", "models", "inspect", "pull"]
 SLOW = {"torch", "numpy", "fastapi", "pydantic", "rich", "huggingface_hub", "jinja2", "tokenizers", "gguf", "uvicorn", "sqlalchemy"}
 
 
