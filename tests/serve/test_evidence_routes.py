@@ -17,7 +17,7 @@ from quipu.evidence.rank import rank
 from quipu.evidence.store import Store
 from quipu.evidence.workload import workload
 from quipu.serve.evidence import Evidence, answering
-from quipu.serve.evidence_templates import as_markdown, block, chance, minutes, percent, plain, probability, signed
+from quipu.serve.evidence_templates import as_markdown, block, chance, code, minutes, percent, plain, probability, signed
 
 HOSTILE = "<b>|`x`\n# [y](javascript:z)</b>"
 RATES = {each.id: 0.6 for each in answering()}
@@ -169,4 +169,5 @@ def test_how_numbers_are_written() -> None:
         "yes", "10,485,760", "—", "a, b", '{"x": 1}', "4096",
     ]  # fmt: skip
     assert str(block("```\nx")) == "````\n```\nx\n````"
+    assert str(code("a `b` | c\nd")) == r"`` a `b` \| c d ``"
     assert "\n" not in str(as_markdown(HOSTILE))

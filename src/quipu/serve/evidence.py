@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 from quipu import capabilities
 from quipu.capabilities.base import Answering
@@ -17,6 +18,10 @@ from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.store import MEMORY, Store
 
 SEPARATOR = "-vs-"
+KEPT = 64
+"""Results that are kept until something changes."""
+
+Kept = TypeVar("Kept")
 
 
 class Evidence:
@@ -29,6 +34,7 @@ class Evidence:
         self._url = url
         self._lock = threading.Lock()
         self._stores = [Store.at(url, create=False)]
+        self._moment: Moment | None = None
 
     @property
     def store(self) -> Store:
@@ -43,8 +49,14 @@ class Evidence:
             return self._stores[-1]
 
     def now(self) -> Moment:
-        """What is known at this moment."""
-        return Moment(self.store.snapshot(), cards())
+        """What is known at this moment; the same object until the log or a card changes."""
+        snapshot, every = self.store.snapshot(), cards()
+        with self._lock:
+            last = self._moment
+            if last is None or last.snapshot.hash != snapshot.hash or last.cards != every:
+                last = Moment(snapshot, every)
+            self._moment = last
+            return last
 
     def close(self) -> None:
         """Close the log. Idempotent."""
@@ -58,6 +70,16 @@ class Moment:
 
     snapshot: Snapshot
     cards: Mapping[str, Card]
+    _kept: dict[object, Any] = field(default_factory=dict)
+
+    def keep(self, key: object, make: Callable[[], Kept]) -> Kept:
+        """What ``make`` gives, which follows from this moment and ``key`` alone: made once."""
+        found: Kept | None = self._kept.get(key)
+        if found is None:
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            found = self._kept[key] = make()
+        return found
 
     @cached_property
     def sides(self) -> tuple[Side, ...]:

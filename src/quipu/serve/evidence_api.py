@@ -12,7 +12,6 @@ from starlette.responses import Response
 from quipu.evidence.claims import claims_about
 from quipu.evidence.explain import explain
 from quipu.evidence.judging import judge
-from quipu.evidence.rank import rank
 from quipu.evidence.seed_rows import seed_rows
 from quipu.evidence.side import Side
 from quipu.evidence.snapshot import Snapshot
@@ -86,7 +85,7 @@ def routes(evidence: Evidence) -> APIRouter:
     def ranking(request: Request, workload: Weights = None) -> Response:
         views.only(views.asked(request), "workload")
         moment = evidence.now()
-        return _answer(moment.snapshot, rank(moment.snapshot, weights_of(workload)).as_dict())
+        return _answer(moment.snapshot, views.ranking(moment, weights_of(workload)).as_dict())
 
     @router.get("/claims", summary="What is said of models, and whether it is so")
     def claims(

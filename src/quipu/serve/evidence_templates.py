@@ -188,8 +188,11 @@ def groupby_has(rows: Iterable[Aligned]) -> list[dict[str, Any]]:
 
 
 def code(text: str) -> Markup:
-    """What stands between backticks."""
-    return Markup(" ".join(text.replace("`", "'").split()))
+    """A span of code on one line, that nothing in ``text`` can end; in a table, too."""
+    line = " ".join(text.split())
+    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    space = " " if "`" in line else ""
+    return Markup(f"{fence}{space}{line}{space}{fence}".replace("|", r"\|"))
 
 
 def block(text: str) -> Markup:

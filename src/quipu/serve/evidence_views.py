@@ -28,7 +28,7 @@ from quipu.evidence.seed_rows import seed_rows
 from quipu.evidence.side import Side, names
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.standing import SOLID, THIN, standings
-from quipu.evidence.workload import measurable, workload
+from quipu.evidence.workload import Workload, measurable, workload
 from quipu.serve.evidence import SEPARATOR, Evidence, Moment, answering
 
 STATUSES = ("verified", "contradicted", "unmeasured")
@@ -94,17 +94,21 @@ def compared(evidence: Evidence, asked: Asked, pair: str) -> View:
 def comparing(evidence: Evidence, moment: Moment, a: Side, b: Side, asked: Asked) -> Comparison:
     """The comparison of two sides, for the workload and within the margin that were asked for."""
     only(asked, "workload", "margin")
-    wanted = workload(asked.get("workload"))
-    found = comparison(a, b, moment.cards, moment.snapshot, wanted, margin=margin(asked), probes=every_probe())
-    return found.told(evidence.store.observation)
+    wanted, within = workload(asked.get("workload")), margin(asked)
+
+    def make() -> Comparison:
+        found = comparison(a, b, moment.cards, moment.snapshot, wanted, margin=within, probes=every_probe())
+        return found.told(evidence.store.observation)
+
+    return moment.keep(("compare", a.name, b.name, wanted.source, wanted.text, within), make)
 
 
 def models(evidence: Evidence, asked: Asked) -> View:
     """Everything that has a card or was measured."""
     only(asked)
     moment = evidence.now()
-    ranking = rank(moment.snapshot, workload(None))
-    scored = {each.scored.config: each.scored for each in ranking.rows}
+    order = ranking(moment, workload(None))
+    scored = {each.scored.config: each.scored for each in order.rows}
     rows = [_model_row(moment, each, scored) for each in moment.sides]
     told = {
         "rows": rows,
@@ -161,10 +165,10 @@ def capability(evidence: Evidence, asked: Asked, name: str) -> View:
     told |= {"declared": declared, "rows": [], "measured": 0, "baseline": None}
     told["lead"] = "quipu does not measure this, so no model is ranked."
     if found is not None:
-        ranking = rank(moment.snapshot, workload(f"{found.id}=1"))
-        rows = list(_capability_rows(moment, ranking, found.uri))
+        order = ranking(moment, workload(f"{found.id}=1"))
+        rows = list(_capability_rows(moment, order, found.uri))
         told |= {"heading": found.title, "uri": found.uri, "baseline": found.baseline, "rows": rows}
-        told |= {"measured": sum(row["standing"].n > 0 for row in rows), "lead": leading(moment, ranking)}
+        told |= {"measured": sum(row["standing"].n > 0 for row in rows), "lead": leading(moment, order)}
     return View("capability", told["heading"], told, f"api/v1/capabilities/{name}", moment.snapshot)
 
 
@@ -173,18 +177,18 @@ def ranked(evidence: Evidence, asked: Asked) -> View:
     only(asked, "workload")
     moment = evidence.now()
     wanted = workload(asked.get("workload"))
-    ranking = rank(moment.snapshot, wanted)
+    order = ranking(moment, wanted)
     sides = _by_config(moment)
     rows: list[dict[str, Any]] = [
         {"ranked": each, "side": sides[each.scored.config], "address": moment.address(sides[each.scored.config])}
-        for each in ranking.rows
+        for each in order.rows
     ]
     names = [(row["side"].title, row["address"]) for row in rows]
     query = f"?workload={wanted.text}" if wanted.source == "stated" else ""
     told = {
-        "ranking": ranking,
+        "ranking": order,
         "rows": rows,
-        "lead": leading(moment, ranking),
+        "lead": leading(moment, order),
         "covered": COVERED,
         "sliders": _sliders(wanted.weights),
         "query": query,
@@ -376,11 +380,16 @@ def suggested(moment: Moment) -> list[tuple[str, str, str]]:
     return found
 
 
-def leading(moment: Moment, ranking: Ranking) -> str:
+def ranking(moment: Moment, wanted: Workload) -> Ranking:
+    """Everyone who was measured, in order."""
+    return moment.keep(("rank", wanted.source, wanted.text), lambda: rank(moment.snapshot, wanted))
+
+
+def leading(moment: Moment, order: Ranking) -> str:
     """One sentence: who is ahead, as far as that can be told."""
-    first = [each for each in ranking.rows if each.tier == 1]
-    rated = [each for each in ranking.rows if each.tier is not None]
-    if not ranking.rows:
+    first = [each for each in order.rows if each.tier == 1]
+    rated = [each for each in order.rows if each.tier is not None]
+    if not order.rows:
         return "Nothing has been measured yet, so nobody is ahead."
     if not rated:
         return "Nobody has been measured on enough of it for a place: there are bounds only."
@@ -442,9 +451,9 @@ def _standings(snapshot: Snapshot, side: Side) -> list[dict[str, Any]]:
     ]
 
 
-def _capability_rows(moment: Moment, ranking: Ranking, uri: str) -> Iterable[dict[str, Any]]:
+def _capability_rows(moment: Moment, order: Ranking, uri: str) -> Iterable[dict[str, Any]]:
     sides = _by_config(moment)
-    for each in ranking.rows:
+    for each in order.rows:
         side = sides[each.scored.config]
         [standing] = standings(moment.snapshot, each.scored.config, [uri])
         yield {"side": side, "address": moment.address(side), "standing": standing, "ranked": each}
