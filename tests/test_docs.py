@@ -149,7 +149,25 @@ def options(verb):
 
 @pytest.mark.parametrize(
     "verb",
-    ["serve", "chat", "run", "capabilities", "measure", "evidence", "replay", "models", "inspect", "pull", "config"],
+    [
+        "serve",
+        "chat",
+        "run",
+        "capabilities",
+        "measure",
+        "compare",
+        "rank",
+        "explain",
+        "gaps",
+        "flip",
+        "claims",
+        "evidence",
+        "replay",
+        "models",
+        "inspect",
+        "pull",
+        "config",
+    ],
 )
 def test_every_option_is_described_and_every_described_one_exists(verb):
     document = text("docs/cli.md")

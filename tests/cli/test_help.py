@@ -16,7 +16,10 @@ from quipu.cli.options import DTYPES, SAMPLING
 from quipu.engine import load
 from quipu.types import Sampling
 
-VERBS = ["serve", "chat", "run", "capabilities", "measure", "evidence", "replay", "models", "inspect", "pull"]
+VERBS = [
+    "serve", "chat", "run", "capabilities", "measure", "compare", "rank", "explain", "gaps", "flip", "claims", "evidence",
+    "replay", "models", "inspect", "pull",
+]  # fmt: skip
 SLOW = {
     "torch",
     "numpy",

@@ -177,7 +177,7 @@ class Answering(Capability):
     metric: ClassVar[str]
     """What the score is, in one line."""
     binary: ClassVar[bool]
-    """Whether a score is 0 or 1 (a Wilson interval) or anything between (a bootstrap)."""
+    """Whether a score is 0 or 1, or anything between."""
     baseline: ClassVar[float]
     """The score of ``trivial`` over all probes, rounded to three digits."""
     baseline_name: ClassVar[str]

@@ -15,12 +15,18 @@ from quipu import __version__
 from quipu.cli import (
     capabilities,
     chat,
+    claims,
+    compare,
     config,
     evidence,
+    explain,
+    flip,
+    gaps,
     inspect,
     measure,
     models,
     pull,
+    rank,
     replay,
     run,
     serve,
@@ -29,7 +35,10 @@ from quipu.cli import (
 from quipu.cli.terminal import printable
 from quipu.errors import QuipuError, Unparsed
 
-VERBS = (serve, chat, run, capabilities, measure, evidence, replay, models, inspect, pull, config)
+VERBS = (
+    serve, chat, run, capabilities, measure, compare, rank, explain, gaps, flip, claims, evidence, replay,
+    models, inspect, pull, config,
+)  # fmt: skip
 UNPARSED = 4
 """An answer of the model that could not be read, as against an error (1): another try, or model, may succeed."""
 INTERRUPTED = 130
@@ -39,14 +48,15 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code.
 
-    0, 1 after a QuipuError, 2 for wrong usage, 4 when a model's answer could not be read, 130 when interrupted.
+    0, 1 after a QuipuError, 2 for wrong usage, 3 where a comparison cannot tell, 4 when a model's answer could not be
+    read, 130 when interrupted.
 
     ``arguments`` are those after the program's name; None takes them from the command line.
     """
     _never_fail_to_print()
     try:
         chosen = parse(sys.argv[1:] if arguments is None else list(arguments), os.environ)
-        chosen.run(chosen)
+        code: int | None = chosen.run(chosen)
         sys.stdout.flush()
     except SystemExit as leaving:  # argparse has printed the help, the version, or what is wrong
         return leaving.code if isinstance(leaving.code, int) else 1
@@ -63,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has enough, as in `quipu chat ... | head`. The interpreter flushes stdout once more
         # when it ends; into nothing, so that it does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    return code or 0
 
 
 def parse(words: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:

@@ -95,9 +95,9 @@ def run(arguments: argparse.Namespace) -> None:
         whole = report.report(about(model, sampling), found, service, getattr(model.facts, "dtype", "elsewhere"))
     if arguments.markdown:
         picture = os.path.relpath(arguments.chart, arguments.markdown.parent) if arguments.chart else None
-        _write(arguments.markdown, report.markdown(whole, picture))
+        write(arguments.markdown, report.markdown(whole, picture))
     if arguments.chart:
-        _write(arguments.chart, report.chart(whole))
+        write(arguments.chart, report.chart(whole))
     if arguments.json:
         print_json(whole)
     else:
@@ -138,7 +138,8 @@ def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict
         return found
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """``text`` as a file. Raises InvalidRequest where it cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

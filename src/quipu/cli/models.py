@@ -1,11 +1,13 @@
-"""``quipu models``: what can be named instead of given as a path, and what is on this machine already."""
+"""``quipu models``: what can be named instead of given as a path, what is on this machine; and adding to it."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quipu.cli import options
 from quipu.cli.terminal import bytes_text, print_json, print_table, printable
 
 if TYPE_CHECKING:
@@ -13,31 +15,60 @@ if TYPE_CHECKING:
 
     from quipu.model.known import KnownModel
 
-SUMMARY = "list known models and those on this machine"
-USAGE = "quipu models [--json]"
+SUMMARY = "list known models and those on this machine, add one that runs elsewhere"
+USAGE = "quipu models [--json]\n       quipu models add NAME --base-url URL --model NAME_THERE [OPTIONS]"
 DESCRIPTION = """\
 List the models that quipu knows by name, with where they are or how to get
-them, and the models in the local Hugging Face cache. Asks no network."""
+them, and the models in the local Hugging Face cache. Asks no network.
+With add: write a model card for a model behind an OpenAI-compatible API, which
+measure, run and compare then know by NAME. The key stays in the environment."""
 EXAMPLES = """\
 examples:
   quipu models
-  quipu models --json"""
+  quipu models --json
+  quipu models add mine --base-url http://127.0.0.1:8000/v1 --model llama-3.2-3b
+  quipu models add scout --base-url https://openrouter.ai/api/v1 --model meta-llama/llama-4-scout --price-in 0.08"""
 
 WEIGHTS = {".gguf": "gguf", ".safetensors": "safetensors", ".pth": "pth"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``run`` reads."""
+    parser.add_argument("action", nargs="?", choices=("add",), metavar="add", help="add a model that runs elsewhere")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="what to call it here: letters, digits, . - _")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    group = parser.add_argument_group("add")
+    group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible API, as in http://127.0.0.1:8000/v1")
+    group.add_argument("--model", metavar="NAME", help="what it is called there")
+    group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the key")
+    group.add_argument(
+        "--context", type=options.positive, metavar="TOKENS", help="prompt and answer (what the API says)"
+    )
+    group.add_argument("--price-in", type=dollars, metavar="USD", help="US dollars per million tokens of prompt")
+    group.add_argument("--price-out", type=dollars, metavar="USD", help="US dollars per million tokens of answer")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def dollars(text: str) -> float:
+    """argparse type: an amount of US dollars, 0 or more."""
+    if not re.fullmatch(r"\d{1,5}(\.\d{1,9})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of US dollars like 0.08")
+    return float(text)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print both lists."""
+    """Print the lists, or add a model. Raises InvalidRequest, InvalidConfiguration and StorageFailed."""
     from quipu.model.known import known_models
 
-    known, cached = [_known(model) for model in known_models()], _cached()
+    if arguments.action == "add":
+        _add(arguments)
+        return
+    for name in ("model", "price_in", "price_out"):
+        if getattr(arguments, name) is not None:
+            arguments.usage_error(f"--{name.replace('_', '-')} goes with add: quipu models add NAME ...")
+    known, cached, added = [_known(model) for model in known_models()], _cached(), _added()
     if arguments.json:
-        print_json({"known": known, "cached": cached})
+        print_json({"known": known, "cached": cached, "added": added})
         return
     print("known by name")
     print_table(
@@ -46,6 +77,50 @@ def run(arguments: argparse.Namespace) -> None:
     if cached:
         print("\nin the Hugging Face cache")
         print_table([(each["name"], ", ".join(each["formats"]), _size(each), each["path"]) for each in cached])
+    if added:
+        print("\nadded: run elsewhere")
+        print_table([(each["name"], each["model"], each["base_url"], each["price"]) for each in added])
+
+
+def _add(arguments: argparse.Namespace) -> None:
+    from quipu.evidence.add_card import add_card
+
+    for name in ("name", "base_url", "model"):
+        if getattr(arguments, name) is None:
+            word = "a NAME" if name == "name" else f"--{name.replace('_', '-')}"
+            arguments.usage_error(f"add needs {word}: {USAGE.splitlines()[1].strip()}")
+    path = add_card(
+        arguments.name,
+        base_url=arguments.base_url,
+        model=arguments.model,
+        key_variable=arguments.key_variable,
+        context_length=arguments.context,
+        price_in=arguments.price_in,
+        price_out=arguments.price_out,
+    )
+    if arguments.json:
+        print_json({"name": arguments.name, "card": str(path)})
+        return
+    print(f"{printable(str(path))} is its card")
+    print(f"measure it: quipu measure {arguments.name}")
+
+
+def _added() -> list[dict[str, Any]]:
+    """The user's cards that say where their model is served."""
+    from quipu.evidence.cards import cards
+    from quipu.evidence.seed_rows import price_text
+
+    return [
+        {
+            "name": card.name,
+            "model": card.endpoint.model,
+            "base_url": card.endpoint.base_url,
+            "price": price_text(card.price),
+            "card": card.file,
+        }
+        for card in cards().values()
+        if card.endpoint is not None
+    ]
 
 
 def _size(entry: dict[str, Any]) -> str:

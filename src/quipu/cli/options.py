@@ -16,6 +16,7 @@ from quipu.types import Sampling
 if TYPE_CHECKING:
     from quipu.engine.local import LocalModel
     from quipu.engine.remote import RemoteModel
+    from quipu.evidence.cards import Endpoint
     from quipu.evidence.store import Store
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -63,27 +64,37 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
 
 
 def remote(arguments: argparse.Namespace, model: str | None) -> RemoteModel | None:
-    """The model that --base-url names, called ``model`` there, or None where the option is not given.
+    """The model at --base-url, called ``model`` there, or where the user's card ``model`` says; None without either.
 
     Wrong usage ends the program; raises what RemoteModel does, and InvalidRequest for a variable that is not set.
     """
-    variable = arguments.key_variable
-    if arguments.base_url is None:
-        if variable is not None:
-            arguments.usage_error("--key-variable goes with --base-url")
+    at, why = _endpoint(arguments, model)
+    if at is None:
         return None
     for name in sorted(loading(arguments).keys() - {"context", "dtype", "device"}):
-        arguments.usage_error(f"--{name.replace('_', '-')} is about loading a model here; --base-url names another's")
-    if variable is not None and not os.environ.get(variable):
-        raise InvalidRequest(f"--key-variable names {variable}, which is not set", param="key_variable")
+        arguments.usage_error(f"--{name.replace('_', '-')} is about loading a model here; {why} names another's")
+    if at.key_variable is not None and not os.environ.get(at.key_variable):
+        where = "--key-variable names" if arguments.base_url else f"{why} has its key in"
+        raise InvalidRequest(f"{where} {at.key_variable}, which is not set", param="key_variable")
     from quipu.engine.remote import RemoteModel
 
-    key = os.environ[variable] if variable else None
-    return RemoteModel(arguments.base_url, model, key=key, context_length=arguments.context)
+    key = os.environ[at.key_variable] if at.key_variable else None
+    return RemoteModel(at.base_url, at.model, key=key, context_length=arguments.context or at.context_length)
+
+
+def _endpoint(arguments: argparse.Namespace, model: str | None) -> tuple[Endpoint | None, str]:
+    """Where a model is served, and what says so."""
+    from quipu.evidence.cards import Endpoint, endpoint
+
+    if arguments.base_url is not None:
+        return Endpoint(arguments.base_url, model, arguments.key_variable), "--base-url"
+    if arguments.key_variable is not None:
+        arguments.usage_error("--key-variable goes with --base-url")
+    return (None if model is None else endpoint(model)), f"the card {model}"
 
 
 def generator(arguments: argparse.Namespace, model: str | None, **more: Any) -> LocalModel | RemoteModel:
-    """The model that the options name: at --base-url, else ``model`` (None: the default one) loaded here.
+    """The model that the options name: at --base-url, where the user's card says, else loaded here (None: the default).
 
     ``more`` are arguments of quipu.load that no option sets.
     """

@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-format", choices=LOG_FORMATS, default="text", help="a line for each request, on standard error (text)"
     )
     parser.add_argument("--log-prompts", action="store_true", help="with what was asked, for debugging")
+    options.add_evidence(parser)
     options.add_loading(parser)
     parser.set_defaults(usage_error=parser.error)
 
@@ -133,6 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
             cors_origins=arguments.cors_origin,
             log=WRITERS.get(arguments.log_format),
             log_prompts=arguments.log_prompts,
+            evidence_url=arguments.evidence_url,
         )
         if made is not None:
             print(made, flush=True)

@@ -23,6 +23,11 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def one_line(text: str) -> str:
+    """``text`` on one line, with control characters made visible."""
+    return " ".join(printable(text).splitlines())
+
+
 def faint(text: str, stream: TextIO) -> str:
     """``text`` in faint print, where ``stream`` is a terminal that can and the user has not said NO_COLOR."""
     plain = not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -76,7 +81,8 @@ def progress(title: str) -> Iterator[Progress]:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """``rows`` in aligned columns, whole: a narrow terminal wraps a line, a pipe gets one line a row."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        line = "  ".join(printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(f"  {line}".rstrip())

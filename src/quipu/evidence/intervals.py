@@ -10,9 +10,17 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.evidence.student import quantile
+
 LEVEL = 0.95
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
-DRAWS = 4000
+ALIKE, ALIKE_COUNTS = 0.2, 5.0
+"""How alike probes of one group are before any answer, as an intraclass correlation, and how many answers that stand out
+weigh as much. Chosen by simulation: without it, of 10 to 40 groups whose rates differ, 95 % intervals covered 89 %."""
+NEGLIGIBLE = 1e-24
+"""A squared distance that is 0 but for rounding."""
+SPREAD_COUNTS = 3.0
+"""How many scores that stand out weigh as much as the assumption that scores spread as far as right and wrong do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,63 +35,113 @@ class Interval:
     method: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What an interval is made of: mean and variance of some scores, and how much they tell."""
+
+    mean: float
+    variance: float
+    """The mean squared distance of a score from the mean."""
+    binary: bool
+    """Whether scores are 0 or 1; differences of two such are -1, 0 or 1."""
+    telling: float
+    """How many scores make up the variance."""
+    n: int
+    effective: float
+    """Number of independent scores that tell as much: n over the design effect."""
+    freedom: int | None
+    """Degrees of freedom of the variance: groups less one. None for right or wrong without groups, whose variance
+    follows from the mean."""
+
+    @property
+    def cautious_variance(self) -> float:
+        """The variance of scores from 0 to 1, towards that of right or wrong while few scores tell of it."""
+        most = self.mean * (1 - self.mean)
+        return (self.telling * self.variance + SPREAD_COUNTS * most) / (self.telling + SPREAD_COUNTS)
+
+    @property
+    def critical(self) -> float:
+        """How many standard errors the 95 % interval reaches: Student's t, or the normal distribution's."""
+        return Z if self.freedom is None else quantile(0.5 + LEVEL / 2, self.freedom)
+
+
 def interval(scores: Sequence[float], groups: Sequence[str], *, binary: bool) -> Interval:
     """The interval of the mean of ``scores``, where scores of one group are alike.
 
-    Right or wrong: Wilson with n divided by the design effect. Anything between: a bootstrap that draws whole groups.
-    Raises ValueError when there is no score.
+    Wilson's, with the number of scores divided by their design effect (Dean & Pagano, 2015), Student's t of as many
+    degrees of freedom as there are groups less one, and for scores between 0 and 1 their own variance in place of that
+    of right or wrong. Raises ValueError when there is no score.
+    """
+    found = sample(scores, groups, binary=binary)
+    low, high = wilson(found.mean, found.effective, found.cautious_variance, found.critical)
+    effect = found.n / found.effective
+    method = "Wilson" if effect == 1 else f"Wilson, design effect {effect:.2f}"
+    return Interval(found.mean, low, high, found.n, found.effective, method)
+
+
+def sample(scores: Sequence[float], groups: Sequence[str], *, binary: bool) -> Sample:
+    """Mean, variance and weight of ``scores``. Raises ValueError when there is none.
+
+    Several scores of a single group tell as much as one: nothing says how alike they are.
     """
     values = np.asarray(scores, np.float64)
     if not len(values):
         raise ValueError("there is no score")
-    effect = design_effect(values, groups)
-    effective = len(values) / effect
-    mean = float(values.mean())
-    if binary:
-        low, high = wilson(mean, effective)
-        method = "Wilson" if effect == 1 else f"Wilson, design effect {effect:.2f}"
-    else:
-        low, high = bootstrap(values, groups)
-        method = f"bootstrap of {len(set(groups))} groups"
-    return Interval(mean, low, high, len(values), effective, method)
+    n, count = len(values), len(set(groups))
+    effective = 1.0 if count == 1 else n / design_effect(values, groups)
+    freedom = None if count == 1 or (binary and count == n) else count - 1
+    return Sample(float(values.mean()), float(values.var()), binary, telling(values), n, effective, freedom)
 
 
-def wilson(rate: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a ``rate`` seen in ``n`` trials, at 95 %. ``n`` need not be whole."""
-    spread = Z * math.sqrt(rate * (1 - rate) / n + Z * Z / (4 * n * n))
-    middle, width = rate + Z * Z / (2 * n), 1 + Z * Z / n
+def wilson(rate: float, n: float, variance: float | None = None, critical: float = Z) -> tuple[float, float]:
+    """Wilson's score interval (1927) for a ``rate`` seen in ``n`` trials. ``n`` need not be whole.
+
+    ``variance`` of one trial: that of right or wrong, unless given. It is at most that for any values from 0 to 1, so
+    that the interval always lies within Wilson's own, and holds the rate.
+    """
+    variance = rate * (1 - rate) if variance is None else variance
+    square = critical * critical
+    spread = critical * math.sqrt(variance / n + square / (4 * n * n))
+    middle, width = rate + square / (2 * n), 1 + square / n
     # The bounds of 0 and 1 are themselves, which rounding would miss.
     return (0.0 if rate == 0 else (middle - spread) / width), (1.0 if rate == 1 else (middle + spread) / width)
 
 
-def bootstrap(values: NDArray[np.float64], groups: Sequence[str]) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean when whole groups are drawn with replacement (Davison & Hinkley, 3.8).
+def telling(values: NDArray[np.float64]) -> float:
+    """How many scores make up the variance: 4 wrong answers among 1000 are 4; 0 where all scores are the same.
 
-    The draws are the same each time.
+    The participation ratio of squared distances from the mean.
     """
-    _, places = np.unique(np.asarray(groups), return_inverse=True)
-    sums, sizes = np.bincount(places, weights=values), np.bincount(places)
-    chosen = np.random.default_rng(0).integers(0, len(sizes), (DRAWS, len(sizes)))
-    means = sums[chosen].sum(1) / sizes[chosen].sum(1)
-    low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return float(low), float(high)
+    squares = (values - values.mean()) ** 2
+    highest = squares.max()
+    if highest < NEGLIGIBLE:
+        return 0.0
+    shares = squares / highest
+    return float(shares.sum() ** 2 / (shares * shares).sum())
 
 
 def design_effect(values: NDArray[np.float64], groups: Sequence[str]) -> float:
     """How many times more the mean varies than that of independent scores; at least 1 (Kish, 1965).
 
-    1 + (m - 1) rho, with the intraclass correlation rho from the analysis of variance and m the mean size of a group
-    weighted by size.
+    1 + (m - 1) rho, with m the mean size of a group weighted by size, and rho the intraclass correlation, towards
+    ``ALIKE`` while few answers tell of it: that all are right does not show that probes of a group are unlike.
     """
+    _, sizes = np.unique(np.asarray(groups), return_counts=True)
+    if len(sizes) in (1, len(values)):
+        return 1.0
+    seen = telling(values)
+    rho = (seen * max(0.0, correlation(values, groups)) + ALIKE_COUNTS * ALIKE) / (seen + ALIKE_COUNTS)
+    return 1 + (float((sizes**2).sum()) / len(values) - 1) * rho
+
+
+def correlation(values: NDArray[np.float64], groups: Sequence[str]) -> float:
+    """The intraclass correlation from the analysis of variance: 1 where scores of a group are the same."""
     _, places = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(places)
     n, k = len(values), len(sizes)
-    if k in (1, n):
-        return 1.0
     means = np.bincount(places, weights=values) / sizes
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (k - 1)
     within = float(((values - means[places]) ** 2).sum()) / (n - k)
     typical = (n - float((sizes**2).sum()) / n) / (k - 1)
     spread = between + (typical - 1) * within
-    correlation = (between - within) / spread if spread > 0 else 0.0
-    return max(1.0, 1 + (float((sizes**2).sum()) / n - 1) * correlation)
+    return (between - within) / spread if spread > NEGLIGIBLE else 0.0

@@ -16,9 +16,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 import quipu
-from quipu.serve import capabilities, documents, pages
+from quipu.evidence.store import MEMORY
+from quipu.serve import capabilities, documents, evidence_api, evidence_pages, pages
 from quipu.serve.access import checked_key, checked_origin
 from quipu.serve.body_limit import LimitBody
+from quipu.serve.evidence import Evidence
 from quipu.serve.guard import Guard
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import CountRequests
@@ -58,6 +60,7 @@ def create_app(
     cors_origins: Collection[str] = (),
     log: Write | None = None,
     log_prompts: bool = False,
+    evidence_url: str | None = MEMORY,
 ) -> FastAPI:
     """The ASGI application that offers each of ``served`` by its name; it closes them when it shuts down.
 
@@ -65,10 +68,12 @@ def create_app(
     ``unload_after_seconds`` (None: never) or when another needs its memory. ``keep_alive_seconds``: how long a stream
     may be silent before it says so. ``limits``: what a client may ask for. ``key``, ``allowed_hosts`` and
     ``cors_origins``: see ``guard.Guard``; without a key only names of this machine are answered to. ``log`` is told of
-    every request when it is over, of the prompts only with ``log_prompts``. ``app.state.service`` is what the routes
+    every request when it is over, of the prompts only with ``log_prompts``. ``evidence_url``: where the log is that the
+    pages of evidence show (None: this user's own); there need not be one yet. ``app.state.service`` is what the routes
     share. Raises InvalidRequest if there is no model, or for a key or an origin that no client could send.
     """
     service = Service(served, keep_alive_seconds, unload_after_seconds, limits)
+    evidence = Evidence(evidence_url)
     guard = partial(
         Guard,
         key=key if key is None else checked_key(key, "the key"),
@@ -86,6 +91,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(service.close)
+        evidence.close()
 
     app = Application(
         around,
@@ -109,6 +115,8 @@ def create_app(
         app.include_router(room.routes(service))
     app.include_router(documents.routes())
     app.include_router(pages.routes())
+    app.include_router(evidence_api.routes(evidence))
+    app.include_router(evidence_pages.routes(evidence))
     _add_operations(app, service)
     _add_documentation(app)
     return app
