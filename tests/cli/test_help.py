@@ -16,7 +16,19 @@ from quipu.engine import load
 from quipu.types import Sampling
 
 VERBS = ["serve", "chat", "run", "capabilities", "measure", "claims", "evidence", "replay", "models", "inspect", "pull"]
-SLOW = {"torch", "numpy", "fastapi", "pydantic", "rich", "huggingface_hub", "jinja2", "tokenizers", "gguf", "uvicorn", "sqlalchemy"}
+SLOW = {
+    "torch",
+    "numpy",
+    "fastapi",
+    "pydantic",
+    "rich",
+    "huggingface_hub",
+    "jinja2",
+    "tokenizers",
+    "gguf",
+    "uvicorn",
+    "sqlalchemy",
+}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])

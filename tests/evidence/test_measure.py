@@ -206,6 +206,17 @@ def test_the_token_hash_is_of_all_answers_in_any_order() -> None:
     assert observe(saying(""), ADDING, ADDING.probes[0]).token_hash is None
 
 
+def test_shares_that_rounding_took_beyond_their_range_are_kept(store: Store) -> None:
+    class Rounded(Adding):
+        def score(self, output, probe):
+            return Score(sum([0.1] * 3) / 0.3 if output.total % 2 else -1e-17, True)
+
+    assert sum([0.1] * 3) / 0.3 > 1
+    [found] = measure(Oracle(added), [Rounded()], store)
+    assert found.interval is not None
+    assert found.interval.mean == 0.5
+
+
 def test_what_a_capability_scores_out_of_range_is_refused_by_name(store: Store) -> None:
     class Generous(Adding):
         def score(self, output, probe):

@@ -93,11 +93,15 @@ def test_another_file_is_refused(measured, smollm2_file: Path, tmp_path: Path, c
 def test_what_cannot_be_replayed_says_why(measured, adding: Adding, tmp_path: Path, capsys) -> None:
     place, numbers, config = measured
     with Store(place) as store:
-        record = {name: value for name, value in store.observation(numbers[0]).items() if name not in ("number", "at", "hash")}
+        record = {
+            name: value for name, value in store.observation(numbers[0]).items() if name not in ("number", "at", "hash")
+        }
         cases = {
             "its model did not tell its tokens, as remote endpoints do not": {"token_hash": None},
             "its probe did not fit the context, and was not asked": {"state": "beyond context", "token_hash": None},
-            "it is of capability://adding@7, and here it is capability://adding@1": {"capability": "capability://adding@7"},
+            "it is of capability://adding@7, and here it is capability://adding@1": {
+                "capability": "capability://adding@7"
+            },
             "it is of capability://gone@1, and there is none of that name": {"capability": "capability://gone@1"},
             "it is of capability://streaming@1, and here it is": {"capability": "capability://streaming@1"},
             "has no probe 0123456789abcdef any more": {"probe": "0123456789abcdef"},

@@ -1,5 +1,7 @@
+import errno
 import json
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -248,7 +250,7 @@ ALTERED = [
 
 
 @pytest.mark.parametrize(("statement", "said"), ALTERED)
-def test_what_was_altered_by_hand_is_found(place: str, statement: str, said: str) -> None:
+def test_what_was_altered_by_hand_is_found(place: str, tmp_path: Path, statement: str, said: str) -> None:
     with Store(place) as store:
         small(store, "a")
         sound = store.rebuild()
@@ -266,7 +268,8 @@ def test_what_was_altered_by_hand_is_found(place: str, statement: str, said: str
             with pytest.raises(DamagedLog):
                 store.rebuild()
             with pytest.raises(DamagedLog):
-                store.export(Path("/dev/null"))
+                store.export(tmp_path / "log")
+            assert not list(tmp_path.glob("log*"))
 
 
 def test_an_empty_log_is_sound(place: str) -> None:
@@ -394,6 +397,37 @@ def made_log_of(body: dict[str, Any]) -> list[str]:
     from quipu.evidence.log import Entry, canonical
 
     return [Entry.following(None, "2026-01-01", "observation", canonical(body)).line]
+
+
+def test_what_is_no_plain_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    with Store() as store:
+        small(store, "a")
+        store.export(tmp_path / "log")
+        (tmp_path / "link").symlink_to(tmp_path / "target")
+        for path in (tmp_path / "link", Path("/dev/null")):
+            assert store.export(path) == 15
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "target").read_bytes() == (tmp_path / "log").read_bytes()
+        assert Path("/dev/null").is_char_device()
+        (tmp_path / "log").write_text("before")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.fsync", refuse)
+            with pytest.raises(StorageFailed, match="log cannot be written: No space left on device"):
+                store.export(tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "log", "target"]
+
+
+def refuse(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_entry_altered_to_nonsense_is_named_where_it_is_read(place: str) -> None:
+    with Store(place) as store:
+        small(store, "a")
+    altering(place, "UPDATE entry SET body = 'nonsense' WHERE number = 6")
+    with Store(place) as store, pytest.raises(DamagedLog, match=r"entry 6 \(observation of .*\) was altered: it is no"):
+        store.observation(6)
 
 
 def test_files_that_are_not_there_or_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,13 @@ class Entry:
 
     @property
     def body(self) -> dict[str, Any]:
-        """What it says."""
-        body: dict[str, Any] = json.loads(self.text)
+        """What it says. Raises DamagedLog if that was altered to be no JSON object."""
+        try:
+            body = json.loads(self.text)
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            raise DamagedLog(f"entry {self.number} ({self.kind} of {self.at}) was altered: it is no JSON object")
         return body
 
     @property

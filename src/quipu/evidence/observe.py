@@ -62,7 +62,7 @@ def observe(
         capability=capability.uri,
         probe=probe.id,
         state=state,
-        value=score.value,
+        value=_unrounded(score.value),
         passed=score.passed,
         why=score.why,
         measured=score.measured,
@@ -76,6 +76,12 @@ def observe(
         token_hash=watched.token_hash,
         peak_memory=model.peak_memory() if isinstance(model, LocalModel) else None,
     )
+
+
+def _unrounded(value: float) -> float:
+    """``value`` without what adding up shares in floating point left beyond 0 or 1."""
+    nearest = min(1.0, max(0.0, value))
+    return nearest if abs(value - nearest) < 1e-9 else value
 
 
 class _Watched:

@@ -189,21 +189,27 @@ class Store:
             return Rebuilt(_last(connection), after, tuple(name for name in after if before[name] != after[name]))
 
     def export(self, path: Path) -> int:
-        """Write all entries to ``path`` as JSON Lines, and return how many. Raises StorageFailed, DamagedLog."""
+        """Write all entries to ``path`` as JSON Lines, and return how many. Raises StorageFailed, DamagedLog.
+
+        A file is there when it is whole; what is no plain file, such as /dev/stdout, is written to as it goes.
+        """
+        plain = not path.is_symlink() and (path.is_file() or not path.exists())
+        beside = path.with_name(f"{path.name}.part") if plain else path
         count = 0
-        beside = path.with_name(f"{path.name}.part")
         try:
             with beside.open("w", encoding="utf-8", newline="\n") as file:
-                for entry in checked(self.entries()):
+                for count, entry in enumerate(checked(self.entries()), 1):
                     file.write(f"{entry.line}\n")
-                    count += 1
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+                if plain:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if plain:
+                beside.replace(path)
         except OSError as error:
             raise StorageFailed(f"{path} cannot be written: {error.strerror}") from None
         finally:
-            beside.unlink(missing_ok=True)
+            if plain:
+                beside.unlink(missing_ok=True)
         return count
 
     def import_(self, path: Path) -> int:
