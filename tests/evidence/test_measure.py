@@ -36,7 +36,7 @@ def test_a_perfect_model(store: Store) -> None:
     assert found.interval is not None
     assert (found.interval.mean, found.interval.n, found.passed) == (1.0, 160, 160)
     assert (found.unparsed, found.beyond_context) == (0, 0)
-    assert found.interval.low > 0.97
+    assert found.interval.low > 0.85  # eight groups, whatever their size
     assert found.completion_tokens == 160
     assert found.tokens_per_second is not None
     assert [(part.name, part.n, part.score) for part in found.parts] == [(f"{a} first", 20, 1.0) for a in range(8)]
