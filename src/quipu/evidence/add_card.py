@@ -25,10 +25,11 @@ def add_card(
     price_in: float | None = None,
     price_out: float | None = None,
 ) -> Path:
-    """Write the card and return its path. ``of``: the card of the model that is served there. Prices are US dollars per million tokens; None is unknown, not free.
+    """Write the card and return its path. ``of``: the card of the model that is served there.
 
-    Raises InvalidRequest for a name that is taken or none, an address that is none or has a password in it, and what is
-    no name of a variable; ModelNotFound for no card; StorageFailed where the file cannot be written.
+    Prices are US dollars per million tokens; None is unknown, not free. Raises InvalidRequest for a name that is taken
+    or none, an address that is none or has a password in it, and what is no name of a variable; ModelNotFound where
+    ``of`` is no card; StorageFailed where the file cannot be written.
     """
     _check(name, base_url, key_variable)
     base = None if of is None else card(of)

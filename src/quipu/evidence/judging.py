@@ -52,7 +52,8 @@ def judge(
 def configs_of(card: Card, snapshot: Snapshot) -> tuple[Config, ...]:
     """The measured configs that are of the card's model.
 
-    Its name or an endpoint that serves it proposes one; a config whose own header contradicts the card's published facts is none.
+    Its name or an endpoint that serves it proposes one; a config whose own header contradicts the published facts is
+    none.
     """
     names = {name.casefold() for name in (card.name, *card.aliases)}
     return tuple(
