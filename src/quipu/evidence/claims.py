@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -72,7 +72,7 @@ class Claim:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"id": self.id, **asdict(self), "words": self.words}
+        return {"id": self.id, **{each.name: getattr(self, each.name) for each in fields(self)}, "words": self.words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,14 @@ class Judgement:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self), "claim": self.claim.as_dict()}
+        return {
+            "claim": self.claim.as_dict(),
+            "status": self.status,
+            "truth": self.truth,
+            "why": self.why,
+            "evidence": [asdict(each) for each in self.evidence],
+            "needs": self.needs,
+        }
 
 
 def seed_claims(subject: str | None = None) -> tuple[Claim, ...]:
@@ -176,8 +183,8 @@ def _docket() -> tuple[tuple[Claim, ...], Mapping[str, Fact]]:
     values = parsed(catalog_file("seed", "docket.toml"), where)
     check_keys(values, ("page", "section"), where)
     page = table(values["page"], where)
-    shows = Source(f"the page itself: {page['title']}", "", "counted on a copy of its text")
-    facts = {name: Fact(value, shows) for name, value in page["facts"].items()}
+    shows = Source("the page itself", "", "counted on a copy of its text")
+    facts = {name: Fact(value, shows) for name, value in page.items()}
     return tuple(_sections(values["section"], where, tuple(facts))), facts
 
 
