@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_help_shows_examples_that_parse(verb, capsys, monkeypatch):
     assert examples(verb)
     for line in examples(verb):
         assert line in shown
-        words = shlex.split(line.partition(" < ")[0])
+        words = shlex.split(re.split(" [<>] ", line)[0])
         assert words[:2] == ["quipu", verb]
         if "CAPABILITY" not in words:
             assert isinstance(cli.parse(words[1:], {}), argparse.Namespace)

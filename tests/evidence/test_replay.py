@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,6 @@ def adding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adding]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, adding: Adding) -> tuple[str, list[int], Config]:
     """A log with some observations, one of them changed: its place, their numbers, and whose they are."""
-    from dataclasses import asdict
-
     from quipu.evidence.observe import observe
 
     place = f"sqlite:///{tmp_path_factory.mktemp('log')}/evidence.sqlite"
@@ -108,9 +107,7 @@ def test_what_cannot_be_replayed_says_why(measured, adding: Adding, tmp_path: Pa
         }
         written = {said: store.append("observation", {**record, **changes}).number for said, changes in cases.items()}
         nobody = store.append("observation", {**record, "config": "0" * 64}).number
-        bare = Config(**{**config.__dict__, "facts": {}} | {"hardware": "another"})
-        from dataclasses import asdict
-
+        bare = replace(config, facts={}, hardware="another")
         store.append("config", {"id": bare.id, **asdict(bare)})
         fileless = store.append("observation", {**record, "config": bare.id}).number
     for said, number in written.items():
@@ -132,7 +129,7 @@ def test_a_remote_observation(adding: Adding, tmp_path: Path, capsys) -> None:
     place = f"sqlite:///{tmp_path}/evidence.sqlite"
     with serving({"there": fake_model(name="there")}) as server:
         address = server.url.replace("http://", "http://me:secret@")
-        with RemoteModel(f"{address}/v1?key=secret") as model, Store(place) as store:
+        with RemoteModel(f"{address}/v1") as model, Store(place) as store:
             config = Config.of(model, {})
             measure(model, [adding], store, seconds=0.05)
             numbers = [entry.number for entry in store.entries() if entry.kind == "observation"]

@@ -151,7 +151,8 @@ class RemoteModel:
 
     def _entry(self, model: str | None) -> dict[str, Any]:
         """The endpoint's own description of the model."""
-        with _translated(str(self._client.base_url)):
+        place = _public(str(self._client.base_url))
+        with _translated(place):
             entries = [each.model_dump() for each in self._client.models.list()]
         names = [entry["id"] for entry in entries]
         if model is None and len(names) == 1:
@@ -159,7 +160,7 @@ class RemoteModel:
         if model in names:
             return entries[names.index(model)]
         asked = "no model was named" if model is None else f"there is no model {model[:200]!r}"
-        raise ModelNotFound(f"{asked} at {self._client.base_url}; it serves {', '.join(names[:50])}", param="model")
+        raise ModelNotFound(f"{asked} at {place}; it serves {', '.join(names[:50])}", param="model")
 
 
 class RemoteStream(Iterator[Chunk]):

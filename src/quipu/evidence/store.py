@@ -198,8 +198,9 @@ class Store:
         count = 0
         try:
             with beside.open("w", encoding="utf-8", newline="\n") as file:
-                for count, entry in enumerate(checked(self.entries()), 1):
+                for entry in checked(self.entries()):
                     file.write(f"{entry.line}\n")
+                    count += 1
                 if plain:
                     file.flush()
                     os.fsync(file.fileno())
