@@ -123,7 +123,7 @@ def test_an_added_model_is_measured_and_called_like_a_local_one(capsys, folder, 
         assert found["model"] == {"name": "there", "base_url": f"{server.url}/v1"}
         assert found["capabilities"][0]["passed"] == 160
         assert main(["run", "adding", "--question", "2+3", "--model", "mine"]) == 0
-        assert capsys.readouterr().out.strip() == "5"
+        assert json.loads(capsys.readouterr().out) == {"total": 5}
         assert main(["measure", "mine", "--capability", "adding", "--adapter", "x"]) == 2
         assert "--adapter is about loading a model here; the card mine names another's" in capsys.readouterr().err
     assert key not in (folder / "mine.toml").read_text()

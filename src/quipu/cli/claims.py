@@ -31,7 +31,7 @@ examples:
   quipu claims ./Llama-3.2-3B-Instruct.gguf --status contradicted
   quipu claims ./config.json
   quipu claims ./finetuned --card llama-3.2-3b-instruct --json
-  quipu claims --markdown > claims.md"""
+  quipu claims --markdown"""
 
 STATUSES = ("verified", "contradicted", "unmeasured")
 

@@ -26,10 +26,8 @@ EXAMPLES = """\
 examples:
   quipu models
   quipu models --json
-  quipu models add scout --base-url https://openrouter.ai/api/v1 \\
-      --model meta-llama/llama-4-scout --key-variable OPENROUTER_API_KEY \\
-      --price-in 0.08 --price-out 0.30 --context 327680
-  quipu measure scout --budget 10m"""
+  quipu models add mine --base-url http://127.0.0.1:8000/v1 --model llama-3.2-3b
+  quipu models add scout --base-url https://openrouter.ai/api/v1 --model meta-llama/llama-4-scout --price-in 0.08"""
 
 WEIGHTS = {".gguf": "gguf", ".safetensors": "safetensors", ".pth": "pth"}
 

@@ -20,7 +20,7 @@ SHAPE = ("layers", "hidden_size", "heads", "kv_heads", "vocabulary")
 """Facts that a config's header has, too, and in which two models seldom agree."""
 
 NEEDS: Mapping[str, str] = {
-    "score": "the formula behind this number, which the page does not give; quipu rank has a score of its own, term by term",
+    "score": "the formula behind this number, which the page does not give; quipu rank has its own",
     "adoption": "requests that are logged with the model that answered them; this quipu logs none yet",
     "quality": "the probes: quipu measure {subject}; the page does not say what its 0 and 1 count",
     "match_graph": "requests whose outcome is known; this quipu logs none yet, and the page's own log is not published",
@@ -135,9 +135,14 @@ class _Judging:
     def _ranked(self, claim: Claim) -> Judgement:
         key = claim.subject, str(claim.value)
         if key not in self._ranks:
-            sides = [configs_of(self._cards[name], self._snapshot) if name in self._cards else () for name in key]
-            self._ranks[key] = ranked(claim, *sides, self._snapshot)
+            ours, theirs = (
+                configs_of(self._cards[name], self._snapshot) if name in self._cards else () for name in key
+            )
+            self._ranks[key] = ranked(claim, ours, theirs, self._snapshot)
         return replace(self._ranks[key], claim=claim)
+
+    def _configs(self, name: str) -> tuple[Config, ...]:
+        return configs_of(self._cards[name], self._snapshot) if name in self._cards else ()
 
     def _ecosystem(self, claim: Claim) -> Judgement:
         card = self._cards.get(claim.subject)

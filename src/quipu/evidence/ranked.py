@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quipu.evidence.claims import Claim, Evidence, Judgement
+from quipu.evidence.claims import Claim, Evidence, Judgement, Status
 from quipu.evidence.compare import Judgement as Verdict
 from quipu.evidence.compare import compare
 from quipu.evidence.config import Config
@@ -26,7 +26,7 @@ def ranked(claim: Claim, ours: Sequence[Config], theirs: Sequence[Config], snaps
     if not told or {"a better"} < verdicts:
         one = (told or found)[0]
         return Judgement(claim, "unmeasured", None, one.overall.reason, evidence, _command(one))
-    status = "verified" if verdicts == {"a better"} else "contradicted"
+    status: Status = "verified" if verdicts == {"a better"} else "contradicted"
     return Judgement(claim, status, told[0].overall.difference, told[0].overall.reason, evidence, "")
 
 
