@@ -176,8 +176,8 @@ def _docket() -> tuple[tuple[Claim, ...], Mapping[str, Fact]]:
     values = parsed(catalog_file("seed", "docket.toml"), where)
     check_keys(values, ("page", "section"), where)
     page = table(values["page"], where)
-    shows = Source(f"the page itself: {page['title']}", "", "counted on a copy of its text")
-    facts = {name: Fact(value, shows) for name, value in page["facts"].items()}
+    shows = Source("the page itself", "", "counted on a copy of its text")
+    facts = {name: Fact(value, shows) for name, value in page.items()}
     return tuple(_sections(values["section"], where, tuple(facts))), facts
 
 

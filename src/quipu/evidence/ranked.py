@@ -8,15 +8,17 @@ from quipu.evidence.claims import Claim, Evidence, Judgement, Status
 from quipu.evidence.compare import Judgement as Verdict
 from quipu.evidence.compare import compare
 from quipu.evidence.config import Config
+from quipu.evidence.measuring import measuring
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.workload import workload
 
 
 def ranked(claim: Claim, ours: Sequence[Config], theirs: Sequence[Config], snapshot: Snapshot) -> Judgement:
     """The claim that the configs ``ours`` rank above ``theirs``. Every pair with a verdict must say the same."""
-    needs = f"the probes asked of both: quipu measure {claim.subject}, quipu measure {claim.value}, then quipu compare"
+    other = str(claim.value)
+    needs = f"the probes asked of both: {measuring(claim.subject)}; {measuring(other)}"
     if not ours or not theirs:
-        who = claim.value if ours else claim.subject
+        who = other if ours else claim.subject
         return Judgement(claim, "unmeasured", None, f"no probe was asked of {who}", (), needs)
     weights = workload(None)
     found = [compare(snapshot, a.id, b.id, weights) for a in ours for b in theirs]

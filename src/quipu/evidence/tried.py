@@ -10,6 +10,7 @@ from quipu.capabilities.base import Answering
 from quipu.evidence.claims import Claim, Evidence, Judgement
 from quipu.evidence.config import Config
 from quipu.evidence.intervals import Interval, interval
+from quipu.evidence.measuring import measuring
 from quipu.evidence.snapshot import Cell, Outcome, Snapshot
 from quipu.evidence.standing import THIN
 
@@ -33,7 +34,7 @@ class Tried:
         if name not in capabilities.names():
             return _unmeasured(claim, f"quipu has no probes of {name} yet", f"probes of {name}")
         capability = capabilities.find(name)
-        command = f"quipu measure {self._subject} --capability {name}"
+        command = measuring(self._subject, name)
         if not isinstance(capability, Answering):
             return _unmeasured(claim, f"{name} has no right answers: it is the service that is measured", command)
         tried = [self._cell(config, capability.uri, examples) for config in self._configs]
