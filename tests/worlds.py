@@ -33,7 +33,17 @@ def cell(
     names = probes or [f"{place:04}" for place in range(len(values))]
     outcomes = {
         name: Outcome(
-            name, groups[place] if groups else name, "", float(value), value >= 0.5, False, first + place, 9, 3, 1.0, 0.1
+            name,
+            groups[place] if groups else name,
+            "",
+            float(value),
+            bool(value >= 0.5),
+            False,
+            first + place,
+            9,
+            3,
+            1.0,
+            0.1,
         )
         for place, (name, value) in enumerate(zip(names, values, strict=True))
     }

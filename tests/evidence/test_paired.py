@@ -9,7 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from worlds import of_groups
 
-from quipu.evidence.intervals import Z, Sample, sample
+from quipu.evidence.intervals import Sample, Z, sample
 from quipu.evidence.paired import (
     beyond_margin,
     difference_interval,
