@@ -17,7 +17,17 @@ from quipu.evidence.rank import rank
 from quipu.evidence.store import Store
 from quipu.evidence.workload import workload
 from quipu.serve.evidence import Evidence, answering
-from quipu.serve.evidence_templates import as_markdown, block, chance, code, minutes, percent, plain, probability, signed
+from quipu.serve.evidence_templates import (
+    as_markdown,
+    block,
+    chance,
+    code,
+    minutes,
+    percent,
+    plain,
+    probability,
+    signed,
+)
 
 HOSTILE = "<b>|`x`\n# [y](javascript:z)</b>"
 RATES = {each.id: 0.6 for each in answering()}
