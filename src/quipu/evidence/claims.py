@@ -68,7 +68,7 @@ class Claim:
                 else (f"{MEASURED[self.predicate]} ({shown(self.value)})")
             )
         name = FACTS.get(self.predicate) or PAGE_ROWS.get(self.predicate) or self.predicate.replace("_", " ")
-        return f"{name}: {RELATIONS[self.relation]}{shown(self.value)}"
+        return f"{name}: {meant(self.relation, self.value)}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -161,6 +161,11 @@ def counts(judgements: Iterable[Judgement]) -> dict[Status, int]:
 def sentences(prose: str) -> list[str]:
     """The sentences of a text, each with its full stop."""
     return [each for each in re.split(r"(?<=[.!?])\s+", prose.strip()) if each]
+
+
+def meant(relation: str, value: Any) -> str:
+    """A claimed value with how it is meant: ``up to 8,192``, ``unknown``."""
+    return "unknown" if relation == "unknown" else f"{RELATIONS[relation]}{shown(value)}"
 
 
 def shown(value: Any) -> str:
