@@ -8,13 +8,13 @@ from typing import Any
 
 from quipu.evidence.agreement import agrees
 from quipu.evidence.cards import Card, Fact
-from quipu.evidence.claims import PAGE, Claim, Evidence, Judgement, page_facts, shown
+from quipu.evidence.claims import PAGE, Claim, Evidence, Judgement, meant, page_facts, shown
 from quipu.evidence.config import Config
 from quipu.evidence.facts import FACTS
 from quipu.evidence.measuring import measuring
 from quipu.evidence.ranked import ranked
 from quipu.evidence.snapshot import Snapshot
-from quipu.evidence.statement import RELATIONS, UNDECIDED
+from quipu.evidence.statement import UNDECIDED
 from quipu.evidence.tried import Tried
 
 SHAPE = ("layers", "hidden_size", "heads", "kv_heads", "vocabulary")
@@ -189,7 +189,8 @@ def _compared(claim: Claim, truth: Any, who: str, *evidence: Evidence) -> Judgem
         )  # fmt: skip
     if found:
         return Judgement(claim, "verified", truth, f"{who}: {shown(truth)}", evidence, "")
-    claimed = "unknown" if claim.relation == "unknown" else f"{RELATIONS[claim.relation]}{shown(claim.value)}"
+    only = "only " if claim.relation == "is" and isinstance(truth, tuple) else ""
+    claimed = f"{only}{meant(claim.relation, claim.value)}"
     return Judgement(claim, "contradicted", truth, f"{who}: {shown(truth)}, not {claimed}", evidence, "")
 
 

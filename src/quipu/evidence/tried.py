@@ -78,10 +78,10 @@ def above_trivial(cell: Cell) -> bool:
 
 def _chosen(outcomes: Iterable[Outcome], examples: tuple[int, ...]) -> Iterable[Outcome]:
     """All of them, or those whose part is so many examples: ``2 examples``."""
-    for each in outcomes:
-        shots = re.match(r"(\d+) example", each.part)
-        if not examples or (shots and int(shots[1]) in examples):
-            yield each
+    if not examples:
+        return outcomes
+    shots = [(each, re.match(r"(\d+) example", each.part)) for each in outcomes]
+    return [each for each, found in shots if found and int(found[1]) in examples]
 
 
 def _decided(claim: Claim, status: str, found: Interval, cell: Cell, outcomes: Sequence[Outcome]) -> Judgement:
