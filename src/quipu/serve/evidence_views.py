@@ -132,7 +132,7 @@ def model(evidence: Evidence, asked: Asked, name: str) -> View:
     told = {
         "side": side,
         "address": address,
-        "told": _capital(explained.scored.told),
+        "told": _capital(explained.scored.told) if explained.scored.score is None else f"Score {explained.scored.told}",
         "explanation": explained,
         "rows": seed_rows(side.card, moment.snapshot, explained.scored.told if explained.scored.score else None),
         "capabilities": _standings(moment.snapshot, side),
