@@ -31,12 +31,10 @@ def cell(
 ) -> Cell:
     """One cell. Probes are named by their places, groups are of one, unless given; ``first``: its first entry."""
     names = probes or [f"{place:04}" for place in range(len(values))]
-    outcomes = {
-        name: Outcome(
-            name, groups[place] if groups else name, "", float(value), value >= 0.5, False, first + place, 9, 3, 1.0, 0.1
-        )
-        for place, (name, value) in enumerate(zip(names, values, strict=True))
-    }
+    outcomes = {}
+    for place, (name, value) in enumerate(zip(names, values, strict=True)):
+        group, score = groups[place] if groups else name, float(value)
+        outcomes[name] = Outcome(name, group, "", score, score >= 0.5, False, first + place, 9, 3, 1.0, 0.1)
     return Cell(owner, capability, "set", binary, outcomes, 0, seconds, 3 * len(values) if seconds else 0)
 
 

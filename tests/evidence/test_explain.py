@@ -13,7 +13,9 @@ LOG = snapshot(cell("a", URIS[0], [1, 0] * 50), cell("a", URIS[1], [1, 1, 1, 0] 
 def test_every_term_is_there_and_adds_up() -> None:
     found = explain(LOG, id_of("a"), workload("extract=4,read=5,write=1", URIS))
     assert found.label == "a"
-    assert found.sums[0].startswith("extract: weight 0.4000 x 0.5000 x 100 = 20.0000 points (n = 100, 95 % interval 0.4")
+    assert found.sums[0].startswith(
+        "extract: weight 0.4000 x 0.5000 x 100 = 20.0000 points (n = 100, 95 % interval 0.4"
+    )
     assert found.sums[1].startswith("read: weight 0.5000 x 0.7500 x 100 = 37.5000 points (n = 100, ")
     assert found.sums[2].startswith("write: weight 0.1000, thin (n = 5): 0.56")
     assert found.sums[3] == "coverage: 0.9000, the weight of what has a point"

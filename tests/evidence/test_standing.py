@@ -7,7 +7,9 @@ from quipu.evidence.standing import standing, standings
 READ = uri("read")
 
 
-@pytest.mark.parametrize(("n", "state"), [(0, "unmeasured"), (1, "thin"), (19, "thin"), (20, "measured"), (160, "solid")])
+@pytest.mark.parametrize(
+    ("n", "state"), [(0, "unmeasured"), (1, "thin"), (19, "thin"), (20, "measured"), (160, "solid")]
+)
 def test_states_follow_the_number_and_the_width(n: int, state: str) -> None:
     log = snapshot(cell("a", READ, [1, 1, 1, 0] * 40)) if n == 160 else snapshot(cell("a", READ, [1.0] * n))
     found = standing(log, id_of("a"), READ)

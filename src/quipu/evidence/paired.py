@@ -31,7 +31,7 @@ def sign_flip(sums: NDArray[np.float64]) -> float:
     and groups of one it is McNemar's exact test. Nothing is drawn: the distribution is convolved, on a grid where
     sums are not whole.
     """
-    sizes = np.abs(sums[sums != 0])
+    sizes = np.abs(sums[np.abs(sums) > TINY])
     if not len(sizes):
         return 1.0
     whole = bool(np.all(sizes == np.round(sizes)))

@@ -43,15 +43,23 @@ def draws(cell: Cell) -> NDArray[np.float64]:
     1982, put another distribution in such an order). So models that fail on the same probes are told apart as well as
     pairs of their answers allow.
     """
-    outcomes = list(cell.outcomes.values())
-    groups, places = np.unique([each.group for each in outcomes], return_inverse=True)
-    sums, sizes = np.bincount(places, weights=[each.value for each in outcomes]), np.bincount(places)
-    counts = np.array([_counts(cell.capability, str(group)) for group in groups])
+    outcomes = [(each.group, each.value) for each in cell.outcomes.values()]
+    return _draws(cell.config, cell.capability, Posterior.of(sample_of(cell)), tuple(outcomes))
+
+
+@lru_cache(maxsize=512)
+def _draws(
+    config: str, capability: str, posterior: Posterior, outcomes: tuple[tuple[str, float], ...]
+) -> NDArray[np.float64]:
+    """Kept, because they are the same for every workload. ``outcomes``: group and value of each."""
+    groups, places = np.unique([group for group, _ in outcomes], return_inverse=True)
+    sums, sizes = np.bincount(places, weights=[value for _, value in outcomes]), np.bincount(places)
+    counts = np.array([_counts(capability, str(group)) for group in groups])
     order = (sums @ counts) / (sizes @ counts)
-    posterior = Posterior.of(sample_of(cell))
-    drawn = _random(cell.config, cell.capability).beta(posterior.alpha, posterior.beta, DRAWS)
+    drawn = _random(config, capability).beta(posterior.alpha, posterior.beta, DRAWS)
     placed = np.empty(DRAWS)
     placed[np.lexsort((drawn, order))] = np.sort(drawn)
+    placed.flags.writeable = False
     return placed
 
 

@@ -48,7 +48,7 @@ def shift(judgement: Judgement, pairings: Mapping[str, Pairing]) -> Shift | None
     grown = max(then, key=lambda each: (then[each] - weights[each], each))
     share = _moved(weights, then)
     text = Workload({each: weight for each, weight in then.items() if weight}, "stated").text
-    leads = "the other one leads" if judgement.overall.verdict != "cannot tell" else verdict.replace(" b", " B")
+    leads = verdict.capitalize() if judgement.overall.verdict == "cannot tell" else "the other one leads"
     told = f"with {100 * share:.3g} % of the workload moved to {identifier(grown)}: {leads}"
     return Shift(share, then, text, verdict, told)
 
