@@ -134,6 +134,11 @@ def test_an_added_model_is_measured_and_called_like_a_local_one(capsys, folder, 
     assert "mine" in capsys.readouterr().out
 
 
+def test_a_model_that_is_not_run_here_says_how_to_measure_it(capsys):
+    assert main(["measure", "llama-4-scout"]) == 1
+    assert "quipu models add HERE --of llama-4-scout" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "code", "said"), [
     (["add"], 2, "add needs a NAME"),
     (["add", "x"], 2, "add needs --base-url"),
@@ -142,6 +147,7 @@ def test_an_added_model_is_measured_and_called_like_a_local_one(capsys, folder, 
     (["add", "x", "--base-url", "http://h/v1", "--model", "m", "--price-in", "-1"], 2, "is not an amount"),
     (["add", "x", "--base-url", "http://h/v1", "--model", "m", "--price-in", "1e9"], 2, "is not an amount"),
     (["add", "x", "--base-url", "http://h/v1", "--model", "m", "--context", "0"], 2, "not a whole number above 0"),
+    (["add", "x", "--base-url", "http://h/v1", "--model", "m", "--of", "llama-4-scuot"], 1, "did you mean"),
     (["--price-in", "1"], 2, "--price-in goes with add"),
 ])  # fmt: skip
 def test_what_cannot_be_added(capsys, folder, arguments, code, said):

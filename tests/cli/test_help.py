@@ -17,8 +17,8 @@ from quipu.engine import load
 from quipu.types import Sampling
 
 VERBS = [
-    "serve", "chat", "run", "capabilities", "measure", "compare", "rank", "explain", "gaps", "flip", "claims", "evidence",
-    "replay", "models", "inspect", "pull",
+    "serve", "chat", "run", "capabilities", "measure", "compare", "rank", "explain", "gaps", "flip", "claims",
+    "evidence", "replay", "models", "inspect", "pull",
 ]  # fmt: skip
 SLOW = {
     "torch",

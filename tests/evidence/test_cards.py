@@ -300,6 +300,26 @@ def test_an_added_endpoint_is_read_back(folder):
     assert its.price.as_of
 
 
+def test_an_endpoint_of_a_model_has_that_models_facts_and_its_own_price():
+    add_card("there", base_url="http://host/v1", model="m", of="Llama 4 Scout", price_in=9.0)
+    its, base = cards()["there"], cards()["llama-4-scout"]
+    assert (its.of, its.title) == ("llama-4-scout", "Llama 4 Scout 17B 16E Instruct at host")
+    assert its.facts == base.facts
+    assert its.capabilities == base.capabilities
+    assert (its.license, its.price.input) == ("llama4", 9.0)
+    assert base.served == (its.endpoint,)
+    assert cards()["llama-4-maverick"].served == ()
+
+
+@pytest.mark.parametrize("of", ["llama-4-scuot", "there"])
+def test_an_endpoint_of_no_model_is_refused(folder, of):
+    (folder / "there.toml").write_text(f'title = "x"\nof = "{of}"')
+    with pytest.raises(InvalidConfiguration, match=r"there\.toml: of is .*which is no card of a model"):
+        cards()
+    with pytest.raises(InvalidConfiguration):
+        add_card("x", base_url="http://host/v1", model="m", of=of)
+
+
 def test_a_price_that_is_not_said_is_unknown_and_not_zero():
     add_card("there", base_url="http://127.0.0.1:1/v1", model="m")
     assert cards()["there"].price is None

@@ -46,7 +46,9 @@ def test_the_first_day(first_day):
     assert first_day.headline.sentence.startswith("Neither was ever measured here")
     assert "contradicted" in first_day.headline.sentence
     assert first_day.change.commands == (
-        "quipu measure llama-3.2-3b-instruct && quipu measure llama-4-scout --base-url URL",
+        "quipu measure llama-3.2-3b-instruct && "
+        "quipu models add my-llama-4-scout --of llama-4-scout --base-url URL --model THERE && "
+        "quipu measure my-llama-4-scout",
     )
     for each in first_day.capabilities:
         assert each.verdict.startswith("Cannot tell: ")

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,4 +95,4 @@ def test_without_shared_probes_nothing_is_said_of_quality(skills, start):
 def test_spans_are_the_same_numbers(numbers):
     found = spans(numbers)
     assert [number for low, high in found for number in range(low, high + 1)] == sorted(numbers)
-    assert all(before[1] + 1 < after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(found))

@@ -423,6 +423,16 @@ def test_an_endpoint_is_known_by_its_address():
     assert configs_of(at, snapshot) == (here,)
 
 
+def test_what_is_measured_at_an_endpoint_of_a_model_is_evidence_of_the_model():
+    served = replace(cards()[SCOUT], served=(Endpoint("http://host/v1", "m"),))
+    here = config("m", "remote http://host/v1")
+    snapshot = log(cell(here, "summarize", 90, 10), of=here)
+    assert configs_of(served, snapshot) == (here,)
+    assert one(claim(subject=SCOUT), snapshot, among={**cards(), SCOUT: served}).status == "verified"
+    assert one(claim(subject=SCOUT), snapshot).status == "unmeasured"
+    assert f"--of {SCOUT}" in one(claim(subject=SCOUT), snapshot).needs
+
+
 # ---- rows of the table that need more than one fact
 
 

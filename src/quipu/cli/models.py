@@ -27,7 +27,7 @@ examples:
   quipu models
   quipu models --json
   quipu models add mine --base-url http://127.0.0.1:8000/v1 --model llama-3.2-3b
-  quipu models add scout --base-url https://openrouter.ai/api/v1 --model meta-llama/llama-4-scout --price-in 0.08"""
+  quipu models add scout --base-url https://openrouter.ai/api/v1 --model meta-llama/llama-4-scout --of llama-4-scout"""
 
 WEIGHTS = {".gguf": "gguf", ".safetensors": "safetensors", ".pth": "pth"}
 
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("add")
     group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible API, as in http://127.0.0.1:8000/v1")
     group.add_argument("--model", metavar="NAME", help="what it is called there")
+    group.add_argument("--of", metavar="CARD", help="the model that it is: llama-4-scout ... (none that is known)")
     group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the key")
     group.add_argument(
         "--context", type=options.positive, metavar="TOKENS", help="prompt and answer (what the API says)"
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.action == "add":
         _add(arguments)
         return
-    for name in ("model", "price_in", "price_out"):
+    for name in ("model", "of", "price_in", "price_out"):
         if getattr(arguments, name) is not None:
             arguments.usage_error(f"--{name.replace('_', '-')} goes with add: quipu models add NAME ...")
     known, cached, added = [_known(model) for model in known_models()], _cached(), _added()
@@ -93,6 +94,7 @@ def _add(arguments: argparse.Namespace) -> None:
         arguments.name,
         base_url=arguments.base_url,
         model=arguments.model,
+        of=arguments.of,
         key_variable=arguments.key_variable,
         context_length=arguments.context,
         price_in=arguments.price_in,

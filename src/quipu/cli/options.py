@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quipu.cli.terminal import progress
-from quipu.errors import InvalidRequest
+from quipu.errors import InvalidRequest, ModelNotFound
 from quipu.types import Sampling
 
 if TYPE_CHECKING:
@@ -105,7 +105,20 @@ def generator(arguments: argparse.Namespace, model: str | None, **more: Any) -> 
 
     name = model or DEFAULT_MODEL
     with progress(name) as show:
-        return quipu.load(name, progress=show, **more, **loading(arguments))
+        try:
+            return quipu.load(name, progress=show, **more, **loading(arguments))
+        except ModelNotFound:
+            _refuse_card(name)
+            raise
+
+
+def _refuse_card(name: str) -> None:
+    """Raise ModelNotFound for a model that has a card, and no weights that quipu runs; return for any other name."""
+    from quipu.evidence.cards import built_in
+    from quipu.evidence.measuring import measuring
+
+    if name in built_in() and "--of" in measuring(name):
+        raise ModelNotFound(f"quipu runs no weights of {name} here; ask an endpoint: {measuring(name)}", param="model")
 
 
 def add_evidence(parser: argparse.ArgumentParser) -> None:

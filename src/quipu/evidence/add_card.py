@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from quipu.errors import InvalidRequest, StorageFailed
 from quipu.evidence.card_file import NAME
-from quipu.evidence.cards import cards, user_folder
+from quipu.evidence.cards import card, cards, user_folder
 from quipu.evidence.toml_table import written
 
 
@@ -19,20 +19,24 @@ def add_card(
     *,
     base_url: str,
     model: str,
+    of: str | None = None,
     key_variable: str | None = None,
     context_length: int | None = None,
     price_in: float | None = None,
     price_out: float | None = None,
 ) -> Path:
-    """Write the card and return its path. Prices are US dollars per million tokens; None is unknown, not free.
+    """Write the card and return its path. ``of``: the card of the model that is served there.
 
-    Raises InvalidRequest for a name that is taken or none, an address that is none or has a password in it, and what is
-    no name of a variable; StorageFailed where the file cannot be written.
+    Prices are US dollars per million tokens; None is unknown, not free. Raises InvalidRequest for a name that is taken
+    or none, an address that is none or has a password in it, and what is no name of a variable; ModelNotFound where
+    ``of`` is no card; StorageFailed where the file cannot be written.
     """
     _check(name, base_url, key_variable)
+    base = None if of is None else card(of)
     price = {"input": price_in, "output": price_out}
     content: dict[str, Any] = {
-        "title": name,
+        "title": name if base is None else f"{base.title} at {urlsplit(base_url).hostname}",
+        "of": None if base is None else base.name,
         "endpoint": {
             "base_url": base_url,
             "model": model,

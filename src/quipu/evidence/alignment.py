@@ -78,13 +78,18 @@ class Aligned:
 def aligned(a: Side, b: Side, judgement: Judgement, said: Sequence[Sequence[Judged]]) -> tuple[Aligned, ...]:
     """Every capability that is compared, measured or declared: those of both first, then A's, B's, nobody's.
 
-    Within these in the order of ``judgement``, then what has no probes, by name. ``said``: all claims of A and of B.
+    Within these, what both were asked comes first, in the order of ``judgement``, and what has no probes last, by name.
+    ``said``: all claims of A and of B.
     """
     compared = [(identifier(each.capability), each) for each in judgement.capabilities]
     known = {name for name, _ in compared}
     others = sorted({*a.card.capabilities, *b.card.capabilities} - known)
     rows = [_row(name, each, a, b, said) for name, each in [*compared, *((name, None) for name in others)]]
-    return tuple(sorted(rows, key=lambda row: ORDER.index(row.has)))
+    return tuple(sorted(rows, key=_place))
+
+
+def _place(row: Aligned) -> tuple[int, bool]:
+    return ORDER.index(row.has), row.compared is None or not row.compared.shared
 
 
 def _row(name: str, compared: Compared | None, a: Side, b: Side, said: Sequence[Sequence[Judged]]) -> Aligned:

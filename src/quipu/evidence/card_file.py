@@ -17,7 +17,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 MOST_BYTES = 1 << 20
 DOLLARS = "US dollars per million tokens"
 
-KEYS = ("title", "maker", "license", "aliases", "sources", "facts", "price", "endpoint", "capabilities")
+KEYS = ("title", "of", "maker", "license", "aliases", "sources", "facts", "price", "endpoint", "capabilities")
 
 
 def read(path: Path) -> Card:
@@ -50,6 +50,7 @@ def parse(content: str, name: str, where: str, *, own: bool = True) -> Card:
         title=text(values, "title", where, needed=True),
         maker=text(values, "maker", where),
         license=text(values, "license", where),
+        of=text(values, "of", where),
         aliases=listed(values, "aliases", where),
         facts=dict(_facts(table(values.get("facts", {}), f"{where}: [facts]"), sources, where)),
         price=_price(values.get("price"), where),

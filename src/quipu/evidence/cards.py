@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,10 @@ class Card:
     endpoint: Endpoint | None = None
     capabilities: Mapping[str, Declared] = field(default_factory=dict)
     """By identifier, those of quipu.capabilities and others that quipu does not measure (vision, tools ...)."""
+    of: str = ""
+    """The card of the model that the endpoint serves; what that one says and this one does not, it says, too."""
+    served: tuple[Endpoint, ...] = ()
+    """Where the user's cards of this model say that it is served."""
     file: str = ""
     """The path of a user's file; empty for a card that comes with quipu."""
 
@@ -110,12 +114,17 @@ class Card:
 
 def cards() -> dict[str, Card]:
     """All cards by name: those of quipu, then the user's. Raises InvalidConfiguration that names file and key."""
-    found = dict(_built_in())
+    found = dict(built_in())
     for path in _user_files():
         card = _read(path, path.stat().st_mtime_ns)
         if card.name in found:
             raise InvalidConfiguration(f"{path}: there is a card {card.name} already; give the file another name")
         found[card.name] = card
+    for each in [card for card in found.values() if card.of]:
+        base = _base(each, found)
+        found[each.name] = _over(each, base)
+        if each.endpoint is not None:
+            found[base.name] = replace(base, served=(*base.served, each.endpoint))
     return found
 
 
@@ -158,8 +167,29 @@ def catalog_file(*names: str) -> str:
     return importlib.resources.files("quipu.evidence").joinpath("catalog", *names).read_text("utf-8")
 
 
+def _base(card: Card, among: Mapping[str, Card]) -> Card:
+    base = among.get(card.of)
+    if base is None or base.of:
+        known = [each.name for each in among.values() if not each.of]
+        hint = did_you_mean(card.of[:80], known, f"there are {', '.join(known)}")
+        raise InvalidConfiguration(f"{card.file}: of is {card.of[:80]!r}, which is no card of a model; {hint}")
+    return base
+
+
+def _over(card: Card, base: Card) -> Card:
+    """``card`` with what ``base`` says besides: it is the same model, served somewhere."""
+    return replace(
+        card,
+        maker=card.maker or base.maker,
+        license=card.license or base.license,
+        facts={**base.facts, **card.facts},
+        capabilities={**base.capabilities, **card.capabilities},
+    )
+
+
 @cache
-def _built_in() -> Mapping[str, Card]:
+def built_in() -> Mapping[str, Card]:
+    """The cards that come with quipu, by name."""
     from quipu.evidence.card_file import parse
 
     folder = importlib.resources.files("quipu.evidence").joinpath("catalog")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 
 from quipu.evidence.compare import Judgement
 from quipu.evidence.figure import listed, plural
 from quipu.evidence.flip import Flip
+from quipu.evidence.measuring import measuring
 from quipu.evidence.side import Side, names
-from quipu.model.known import known_models
-
-URL = "URL"
-"""What stands for the address of an endpoint that nobody has told yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ def change(a: Side, b: Side, judgement: Judgement, turned: Flip | None) -> Chang
         return _turned(turned)
     if judgement.overall.needed is None:
         return Change((), ())
-    return Change((f"About {plural(judgement.overall.needed, 'more shared probe')} would tell.",), measuring([a, b]))
+    return Change((f"About {plural(judgement.overall.needed, 'more shared probe')} would tell.",), commands_for([a, b]))
 
 
 def _turned(turned: Flip) -> Change:
@@ -44,21 +42,24 @@ def _turned(turned: Flip) -> Change:
 
 
 def _measure(called: list[str], sides: list[Side]) -> Change:
-    commands = measuring(sides)
+    commands = " && ".join(commands_for(sides))
     told = [f"Measure {listed(called)}: the same probes of both decide it."]
-    if any(command.endswith(f"--base-url {URL}") for command in commands):
-        told.append(f"{URL} is any OpenAI-compatible API that serves the model.")
-    return Change(tuple(told), (" && ".join(commands),))
+    if "--base-url" in commands:
+        told.append("URL is an OpenAI-compatible API that serves the model, THERE its name there.")
+    return Change(tuple(told), (commands,))
 
 
-def measuring(sides: list[Side]) -> tuple[str, ...]:
-    """The commands that measure ``sides``."""
-    return tuple(dict.fromkeys(f"quipu measure {_reached(side)}" for side in sides))
+def commands_for(sides: list[Side]) -> tuple[str, ...]:
+    """What measures ``sides``, each once."""
+    return tuple(dict.fromkeys(_command(side) for side in sides))
 
 
-def _reached(side: Side) -> str:
-    """How ``quipu measure`` reaches the model: by its name where it knows that, else at an address."""
-    name = side.config.label if side.config else side.card.name
-    quoted = shlex.quote(name)
-    here = side.card.endpoint is not None or side.header is not None or side.config is not None
-    return quoted if here or name in {each.name for each in known_models()} else f"{quoted} --base-url {URL}"
+def _command(side: Side) -> str:
+    """What measures it: what it was measured as, the file, or its card, which may have to be reached elsewhere."""
+    if side.config is not None:
+        return f"quipu measure {shlex.quote(side.config.label)}"
+    of_card = side.name.casefold() in {each.casefold() for each in (side.card.name, *side.card.aliases)}
+    if side.header is not None and not of_card:
+        return f"quipu measure {shlex.quote(side.name)}"
+    said = measuring(shlex.quote(side.card.name)).replace(", then ", " && ")
+    return re.sub(r"\bHERE\b", f"my-{side.card.name}", said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -68,11 +68,11 @@ class Claim:
                 else (f"{MEASURED[self.predicate]} ({shown(self.value)})")
             )
         name = FACTS.get(self.predicate) or PAGE_ROWS.get(self.predicate) or self.predicate.replace("_", " ")
-        return f"{name}: {RELATIONS[self.relation]}{shown(self.value)}"
+        return f"{name}: {meant(self.relation, self.value)}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"id": self.id, **asdict(self), "words": self.words}
+        return {"id": self.id, **{each.name: getattr(self, each.name) for each in fields(self)}, "words": self.words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,14 @@ class Judgement:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self), "claim": self.claim.as_dict()}
+        return {
+            "claim": self.claim.as_dict(),
+            "status": self.status,
+            "truth": self.truth,
+            "why": self.why,
+            "evidence": [asdict(each) for each in self.evidence],
+            "needs": self.needs,
+        }
 
 
 def seed_claims(subject: str | None = None) -> tuple[Claim, ...]:
@@ -156,6 +163,11 @@ def sentences(prose: str) -> list[str]:
     return [each for each in re.split(r"(?<=[.!?])\s+", prose.strip()) if each]
 
 
+def meant(relation: str, value: Any) -> str:
+    """A claimed value with how it is meant: ``up to 8,192``, ``unknown``."""
+    return "unknown" if relation == "unknown" else f"{RELATIONS[relation]}{shown(value)}"
+
+
 def shown(value: Any) -> str:
     """A value as people read it: 131,072; yes; a, b and c."""
     if value is None:
@@ -176,8 +188,8 @@ def _docket() -> tuple[tuple[Claim, ...], Mapping[str, Fact]]:
     values = parsed(catalog_file("seed", "docket.toml"), where)
     check_keys(values, ("page", "section"), where)
     page = table(values["page"], where)
-    shows = Source(f"the page itself: {page['title']}", "", "counted on a copy of its text")
-    facts = {name: Fact(value, shows) for name, value in page["facts"].items()}
+    shows = Source("the page itself", "", "counted on a copy of its text")
+    facts = {name: Fact(value, shows) for name, value in page.items()}
     return tuple(_sections(values["section"], where, tuple(facts))), facts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +52,12 @@ def columns(a: Side, b: Side, snapshot: Snapshot) -> tuple[Column, ...]:
                lambda each: each.seconds, both, pairs, same),
         _timed("Time to first token", "from the question to the first text, among other questions at the same time",
                lambda each: each.first_token_seconds, both, pairs, same),
-        Column("Tokens a second", "all answers at the same time, on the clock", *(_throughput(s, snapshot) for s in (a, b))),
-        Column("Peak memory", "most that the process held while it was measured", *(_memory(s, snapshot) for s in (a, b))),
-        Column("Price of prompts", "US dollars per million tokens in", *(_price(s, "input") for s in (a, b))),
-        Column("Price of answers", "US dollars per million tokens out", *(_price(s, "output") for s in (a, b))),
+        Column("Tokens a second", "all answers at the same time, on the clock",
+               *(_throughput(each, snapshot) for each in (a, b))),
+        Column("Peak memory", "most that the process held while it was measured",
+               *(_memory(each, snapshot) for each in (a, b))),
+        Column("Price of prompts", "US dollars per million tokens in", *(_price(each, "input") for each in (a, b))),
+        Column("Price of answers", "US dollars per million tokens out", *(_price(each, "output") for each in (a, b))),
         Column("Price per success", "US dollars per 1,000 answers that passed, tokens in and out",
                *(_per_success(each, outcomes) for each, outcomes in both)),
     )  # fmt: skip

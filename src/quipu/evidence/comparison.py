@@ -12,11 +12,11 @@ from typing import Any
 from quipu.evidence import claims, compare, differences
 from quipu.evidence.alignment import Aligned, aligned
 from quipu.evidence.cards import Card
+from quipu.evidence.change import Change, change
 from quipu.evidence.columns import Column, columns
 from quipu.evidence.compare import MARGIN
 from quipu.evidence.differences import Difference, Record
 from quipu.evidence.flip import flip
-from quipu.evidence.change import Change, change
 from quipu.evidence.headline import Headline, headline, verdict_sentence
 from quipu.evidence.judging import judge
 from quipu.evidence.rank import Scored, scored

@@ -114,15 +114,19 @@ def _declared(told: Told) -> str:
 
 
 def claim(judgement: Judgement) -> str:
-    """One claim as an item of a list: its status, the words, why, and the evidence."""
+    """One claim as an item of a list: its status, the words, where they stand, why, what would decide it, evidence."""
+    said = judgement.claim
     sources = ", ".join(
         f"[{escaped(each.title)}]({each.url})" if _is_link(each.url) else escaped(each.title)
         for each in judgement.evidence
     )
-    return (
-        f"* **{judgement.status}**: “{escaped(judgement.claim.quote)}” ({escaped(f'{judgement.claim.source}, {judgement.claim.place}')}). "
-        f"{escaped(judgement.why)}" + (f" {sources}" if sources else "")
+    parts = (
+        f"* **{judgement.status}**: “{escaped(said.quote)}” ({escaped(f'{said.source}, {said.place}')}).",
+        escaped(judgement.why),
+        f"Needs: {escaped(judgement.needs)}." if judgement.needs else "",
+        sources,
     )
+    return " ".join(filter(None, parts))
 
 
 def _is_link(url: str) -> bool:
@@ -150,9 +154,8 @@ def _difference(each: Difference) -> str:
     lines = [f"* `{_code(each.capability)}`, probe {each.probe}: {escaped(each.question)}"]
     for name, answer in (("A", each.a), ("B", each.b)):
         why = f" ({escaped(answer.why)})" if answer.why else ""
-        lines.append(
-            f"    * {name}, observation {answer.observation}, {answer.value:.2f}: {escaped(answer.text) or '(empty)'}{why}"
-        )
+        said = escaped(answer.text) or "(empty)"
+        lines.append(f"    * {name}, observation {answer.observation}, {answer.value:.2f}: {said}{why}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from quipu.evidence import claims
 from quipu.evidence.columns import Column
 from quipu.evidence.compare import Compared, Judgement
-from quipu.evidence.figure import Figure, factor, listed, plural, signed
+from quipu.evidence.figure import factor, listed, plural, signed
 from quipu.evidence.side import Side, names
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.words import points
@@ -178,7 +178,7 @@ def _sure(difference: float, low: float, high: float) -> str:
 
 
 def _qualities(a: Side, b: Side, leader: str, judgement: Judgement, evidence: _Evidence) -> list[Clause]:
-    """On which capabilities the leader is better, the other one is, and they are equal; what is lost is never left out."""
+    """Where the leader is better, where the other one is, where they are equal: what is lost is never left out."""
     compared = [each for each in judgement.capabilities if each.p is not None]
     if len(compared) == 1 and judgement.decided:
         return []  # it is the workload, of which that was said
@@ -223,11 +223,6 @@ def _price(a: Side, b: Side, columns: Sequence[Column], evidence: _Evidence) -> 
     column = next(each for each in columns if each.name == "Price per success")
     first, second = names(a, b)
     for name, cheap, dear in ((first, column.a, column.b), (second, column.b, column.a)):
-        if _apart(cheap, dear):
-            assert cheap.value and dear.value
+        if cheap.value and dear.value and cheap.high is not None and dear.low is not None and cheap.high < dear.low:
             return Clause(f"a success of {name} costs {factor(dear.value / cheap.value)} times less", evidence.all())
     return None
-
-
-def _apart(cheap: Figure, dear: Figure) -> bool:
-    return bool(cheap.value and cheap.high is not None and dear.low is not None and cheap.high < dear.low)

@@ -8,9 +8,10 @@ from typing import Any
 
 from quipu.evidence.agreement import agrees
 from quipu.evidence.cards import Card, Fact
-from quipu.evidence.claims import PAGE, Claim, Evidence, Judgement, page_facts, shown
+from quipu.evidence.claims import PAGE, Claim, Evidence, Judgement, meant, page_facts, shown
 from quipu.evidence.config import Config
 from quipu.evidence.facts import FACTS
+from quipu.evidence.measuring import measuring
 from quipu.evidence.ranked import ranked
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.statement import UNDECIDED
@@ -22,7 +23,7 @@ SHAPE = ("layers", "hidden_size", "heads", "kv_heads", "vocabulary")
 NEEDS: Mapping[str, str] = {
     "score": "the formula behind this number, which the page does not give; quipu rank has its own",
     "adoption": "requests that are logged with the model that answered them; this quipu logs none yet",
-    "quality": "the probes: quipu measure {subject}; the page does not say what its 0 and 1 count",
+    "quality": "the probes ({measure}); the page does not say what its 0 and 1 count",
     "match_graph": "requests whose outcome is known; this quipu logs none yet, and the page's own log is not published",
     "times_matched": "searches that are logged and matched; this quipu logs none yet, the page publishes none",
     "price_input": "a price with its day, from whoever serves the model",
@@ -51,7 +52,8 @@ def judge(
 def configs_of(card: Card, snapshot: Snapshot) -> tuple[Config, ...]:
     """The measured configs that are of the card's model.
 
-    Its name or endpoint proposes one; a config whose own header contradicts the card's published facts is none.
+    Its name or an endpoint that serves it proposes one; a config whose own header contradicts the published facts is
+    none.
     """
     names = {name.casefold() for name in (card.name, *card.aliases)}
     return tuple(
@@ -67,8 +69,8 @@ def _labels(config: Config, snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _is_endpoint(card: Card, config: Config) -> bool:
-    at = card.endpoint
-    return at is not None and config.engine == f"remote {at.base_url}" and config.facts.get("name") == at.model
+    places = (*card.served, card.endpoint) if card.endpoint else card.served
+    return any(config.engine == f"remote {at.base_url}" and config.facts.get("name") == at.model for at in places)
 
 
 def _contradicts(config: Config, card: Card) -> bool:
@@ -187,12 +189,13 @@ def _compared(claim: Claim, truth: Any, who: str, *evidence: Evidence) -> Judgem
         )  # fmt: skip
     if found:
         return Judgement(claim, "verified", truth, f"{who}: {shown(truth)}", evidence, "")
-    claimed = "unknown" if claim.relation == "unknown" else shown(claim.value)
+    only = "only " if claim.relation == "is" and isinstance(truth, tuple) else ""
+    claimed = f"{only}{meant(claim.relation, claim.value)}"
     return Judgement(claim, "contradicted", truth, f"{who}: {shown(truth)}, not {claimed}", evidence, "")
 
 
 def _open(claim: Claim, needs: str) -> Judgement:
-    needs = (claim.needs or needs).replace("{subject}", claim.subject).replace("{value}", shown(claim.value))
+    needs = (claim.needs or needs).replace("{value}", shown(claim.value)).replace("{measure}", measuring(claim.subject))
     return Judgement(claim, "unmeasured", None, "nothing here shows it", (), needs)
 
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from quipu.evidence.claims import Claim, Evidence, Judgement, Status
-from quipu.evidence.compare import Judgement as Verdict
-from quipu.evidence.compare import compare
+from quipu.evidence.compare import ALPHA, MARGIN
 from quipu.evidence.config import Config
+from quipu.evidence.measuring import measuring
+from quipu.evidence.overall import Overall, overall
+from quipu.evidence.pairing import pair
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.workload import workload
 
 
 def ranked(claim: Claim, ours: Sequence[Config], theirs: Sequence[Config], snapshot: Snapshot) -> Judgement:
     """The claim that the configs ``ours`` rank above ``theirs``. Every pair with a verdict must say the same."""
-    needs = f"the probes asked of both: quipu measure {claim.subject}, quipu measure {claim.value}, then quipu compare"
+    other = str(claim.value)
+    needs = f"the probes asked of both: {measuring(claim.subject)}; {measuring(other)}"
     if not ours or not theirs:
-        who = claim.value if ours else claim.subject
+        who = other if ours else claim.subject
         return Judgement(claim, "unmeasured", None, f"no probe was asked of {who}", (), needs)
-    weights = workload(None)
-    found = [compare(snapshot, a.id, b.id, weights) for a in ours for b in theirs]
-    told = [each for each in found if each.decided]
+    weights = workload(None).weights
+    found = [(a, b, _overall(snapshot, a, b, weights)) for a in ours for b in theirs]
+    told = [each for each in found if each[2].verdict != "cannot tell"]
     evidence = (Evidence(f"comparison of {len(found)} pairs of configs in the log up to entry {snapshot.number}"),)
-    verdicts = {each.overall.verdict for each in told}
+    verdicts = {each.verdict for _, _, each in told}
+    a, b, first = (told or found)[0]
     if not told or {"a better"} < verdicts:
-        one = (told or found)[0]
-        return Judgement(claim, "unmeasured", None, one.overall.reason, evidence, _command(one))
+        more = f"more shared probes: quipu compare {a.id[:12]} {b.id[:12]} says how many"
+        return Judgement(claim, "unmeasured", None, first.reason, evidence, more)
     status: Status = "verified" if verdicts == {"a better"} else "contradicted"
-    return Judgement(claim, status, told[0].overall.difference, told[0].overall.reason, evidence, "")
+    return Judgement(claim, status, first.difference, first.reason, evidence, "")
 
 
-def _command(verdict: Verdict) -> str:
-    return f"more shared probes: quipu compare {verdict.a[:12]} {verdict.b[:12]} says how many"
+def _overall(snapshot: Snapshot, a: Config, b: Config, weights: Mapping[str, float]) -> Overall:
+    pairings = {each: pair(snapshot.cells.get((a.id, each)), snapshot.cells.get((b.id, each))) for each in weights}
+    return overall(pairings, weights, MARGIN, ALPHA)

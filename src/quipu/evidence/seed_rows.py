@@ -9,6 +9,7 @@ from typing import Any, Literal
 from quipu.evidence.cards import Card, Price
 from quipu.evidence.claims import shown
 from quipu.evidence.judging import configs_of
+from quipu.evidence.measuring import measuring
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.standing import THIN
 from quipu.evidence.tried import above_trivial
@@ -88,16 +89,14 @@ def _type(card: Card) -> tuple[str, State, str]:
 def _score(score: str | None, card: Card, configs: Sequence[str]) -> tuple[str, State, str]:
     if score is not None:
         return score, "measured", "100 x weight x posterior of success, over the workload"
-    why = (
-        "too little of the workload is measured" if configs else f"no probe was asked of it: quipu measure {card.name}"
-    )
+    why = "too little of the workload is measured" if configs else f"no probe was asked of it: {measuring(card.name)}"
     return UNKNOWN, "unrated", why
 
 
 def _quality(card: Card, snapshot: Snapshot, configs: Sequence[str]) -> tuple[str, State, str]:
     told = _told(snapshot, configs)
     if not told:
-        return _unknown(f"fewer than {THIN} probes of every capability were asked: quipu measure {card.name}")
+        return _unknown(f"fewer than {THIN} probes of every capability were asked: {measuring(card.name)}")
     better = sum(told.values())
     return (
         f"better than trivial in {better} of {len(told)}",

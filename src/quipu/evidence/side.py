@@ -70,7 +70,7 @@ def described(config: Config) -> dict[str, Any]:
 
 
 def side(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
-    """What ``name`` means: a card's name or alias, the name something was measured under, or the start of a config's id.
+    """What ``name`` means: a card's name or alias, what something was measured as, or the start of a config's id.
 
     Raises InvalidRequest where that is several configs or cards, ModelNotFound with the nearest name.
     """

@@ -20,7 +20,7 @@ RELATIONS: Mapping[str, str] = {
     "up to": "up to ",
     "below": "below ",
     "includes": "includes ",
-    "unknown": "unknown, ",
+    "unknown": "unknown",
 }
 """How a value is meant. ``about`` and ``up to``: equal once rounded to as many digits as the claim gives.
 ``at least`` counts a list. ``unknown``: the claim is that there is no value."""

@@ -20,10 +20,9 @@ from sqlalchemy import (
     Text,
     delete,
     func,
-    insert,
     select,
+    text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from quipu.evidence import bodies
 from quipu.evidence.log import Entry, canonical
@@ -217,16 +216,29 @@ def hashes(connection: Connection) -> dict[str, str]:
     return found
 
 
-def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert ``rows``, in place of those with the same key."""
-    made = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-    keys = [column.name for column in table.primary_key]
-    others = {column.name: made.excluded[column.name] for column in table.columns if column.name not in keys}
-    connection.execute(made.on_conflict_do_update(index_elements=keys, set_=others), rows)
-
-
 def add_entries(connection: Connection, entries: Iterable[Entry]) -> None:
     """Append ``entries`` to the log itself."""
     rows = [dict(zip(ENTRY.c.keys(), astuple(entry), strict=True)) for entry in entries]
     if rows:
-        connection.execute(insert(ENTRY), rows)
+        _insert(connection, ENTRY, rows, "")
+
+
+def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert ``rows``, in place of those with the same key."""
+    keys = [column.name for column in table.primary_key]
+    columns = [column.name for column in table.columns]
+    others = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
+    _insert(connection, table, rows, f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {others}")
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], conflict: str) -> None:
+    columns = [column.name for column in table.columns]
+    names = ", ".join(columns)
+    if connection.dialect.name == "sqlite":
+        values = ", ".join(f":{name}" for name in columns)
+        connection.execute(text(f"INSERT INTO {table.name} ({names}) VALUES ({values}) {conflict}"), rows)
+        return
+    # One statement for all: PostgreSQL takes a fifth of a millisecond for each that it is sent.
+    source = f"json_populate_recordset(NULL::{table.name}, CAST(:rows AS json))"
+    statement = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} {conflict}"
+    connection.execute(text(statement), {"rows": canonical(rows)})

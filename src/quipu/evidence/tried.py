@@ -10,6 +10,7 @@ from quipu.capabilities.base import Answering
 from quipu.evidence.claims import Claim, Evidence, Judgement
 from quipu.evidence.config import Config
 from quipu.evidence.intervals import Interval, interval
+from quipu.evidence.measuring import measuring
 from quipu.evidence.snapshot import Cell, Outcome, Snapshot
 from quipu.evidence.standing import THIN
 
@@ -33,7 +34,7 @@ class Tried:
         if name not in capabilities.names():
             return _unmeasured(claim, f"quipu has no probes of {name} yet", f"probes of {name}")
         capability = capabilities.find(name)
-        command = f"quipu measure {self._subject} --capability {name}"
+        command = measuring(self._subject, name)
         if not isinstance(capability, Answering):
             return _unmeasured(claim, f"{name} has no right answers: it is the service that is measured", command)
         tried = [self._cell(config, capability.uri, examples) for config in self._configs]
@@ -77,10 +78,10 @@ def above_trivial(cell: Cell) -> bool:
 
 def _chosen(outcomes: Iterable[Outcome], examples: tuple[int, ...]) -> Iterable[Outcome]:
     """All of them, or those whose part is so many examples: ``2 examples``."""
-    for each in outcomes:
-        shots = re.match(r"(\d+) example", each.part)
-        if not examples or (shots and int(shots[1]) in examples):
-            yield each
+    if not examples:
+        return outcomes
+    shots = [(each, re.match(r"(\d+) example", each.part)) for each in outcomes]
+    return [each for each, found in shots if found and int(found[1]) in examples]
 
 
 def _decided(claim: Claim, status: str, found: Interval, cell: Cell, outcomes: Sequence[Outcome]) -> Judgement:
