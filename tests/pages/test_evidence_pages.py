@@ -227,7 +227,7 @@ def test_what_is_unknown_is_said_with_what_is_near(visit: Visitor) -> None:
 # ---- every page
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
 def test_everything_has_a_name_and_can_be_seen(visit: Visitor, server: Running, theme: str, size: str) -> None:
     person = visit(size, color_scheme=theme)
     for address in addresses(server):

@@ -30,7 +30,7 @@ def change(a: Side, b: Side, judgement: Judgement, turned: Flip | None) -> Chang
         return _turned(turned)
     if judgement.overall.needed is None:
         return Change((), ())
-    return Change((f"About {plural(judgement.overall.needed, 'more shared probe')} would tell.",), commands([a, b]))
+    return Change((f"About {plural(judgement.overall.needed, 'more shared probe')} would tell.",), commands_for([a, b]))
 
 
 def _turned(turned: Flip) -> Change:
@@ -42,15 +42,15 @@ def _turned(turned: Flip) -> Change:
 
 
 def _measure(called: list[str], sides: list[Side]) -> Change:
-    line = " && ".join(commands(sides))
+    commands = " && ".join(commands_for(sides))
     told = [f"Measure {listed(called)}: the same probes of both decide it."]
-    if "--base-url" in line:
+    if "--base-url" in commands:
         told.append("URL is an OpenAI-compatible API that serves the model, THERE its name there.")
-    return Change(tuple(told), (line,))
+    return Change(tuple(told), (commands,))
 
 
-def commands(sides: list[Side]) -> tuple[str, ...]:
-    """The commands that measure ``sides``."""
+def commands_for(sides: list[Side]) -> tuple[str, ...]:
+    """What measures ``sides``, each once."""
     return tuple(dict.fromkeys(_command(side) for side in sides))
 
 

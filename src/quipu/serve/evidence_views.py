@@ -13,7 +13,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 
 from quipu.errors import CapabilityNotFound, InvalidRequest, did_you_mean
-from quipu.evidence.change import commands
+from quipu.evidence.change import commands_for
 from quipu.evidence.claims import Judgement, card_claims, claims_about, counts, seed_claims
 from quipu.evidence.compare import ALPHA, MARGIN
 from quipu.evidence.comparison import Comparison, comparison
@@ -132,7 +132,7 @@ def model(evidence: Evidence, asked: Asked, name: str) -> View:
     told = {
         "side": side,
         "address": address,
-        "told": _capital(explained.scored.told),
+        "told": _capital(explained.scored.told) if explained.scored.score is None else f"Score {explained.scored.told}",
         "explanation": explained,
         "rows": seed_rows(side.card, moment.snapshot, explained.scored.told if explained.scored.score else None),
         "capabilities": _standings(moment.snapshot, side),
@@ -141,7 +141,7 @@ def model(evidence: Evidence, asked: Asked, name: str) -> View:
         "contradicted": [each for each in said if each.status == "contradicted"],
         "gaps": gaps(moment.snapshot, wanted, every_probe(), [config]) if config else (),
         "others": [(each.title, moment.address(each)) for each in moment.sides if moment.address(each) != address],
-        "commands": commands([side]),
+        "commands": commands_for([side]),
     }
     return View("model", side.title, told, f"api/v1/models/{address}", moment.snapshot)
 
