@@ -17,7 +17,17 @@ from quipu.evidence.rank import rank
 from quipu.evidence.store import Store
 from quipu.evidence.workload import workload
 from quipu.serve.evidence import Evidence, answering
-from quipu.serve.evidence_templates import as_markdown, block, chance, code, minutes, percent, plain, probability, signed
+from quipu.serve.evidence_templates import (
+    as_markdown,
+    block,
+    chance,
+    code,
+    minutes,
+    percent,
+    plain,
+    probability,
+    signed,
+)
 
 HOSTILE = "<b>|`x`\n# [y](javascript:z)</b>"
 RATES = {each.id: 0.6 for each in answering()}
@@ -142,6 +152,9 @@ def test_a_pair_is_read_in_the_way_that_means_something(tmp_path) -> None:
     moment = evidence.now()
     assert [each.title for each in moment.pair("a-vs-b-vs-c")] == ["a-vs-b", "c"]
     assert [each.title for each in moment.pair("c-vs-a-vs-b")] == ["c", "a-vs-b"]
+    evidence.close()
+    assert evidence.now().snapshot.number == moment.snapshot.number
+    evidence.close()
     evidence.close()
 
 
