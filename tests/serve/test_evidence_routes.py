@@ -153,6 +153,9 @@ def test_a_pair_is_read_in_the_way_that_means_something(tmp_path) -> None:
     assert [each.title for each in moment.pair("a-vs-b-vs-c")] == ["a-vs-b", "c"]
     assert [each.title for each in moment.pair("c-vs-a-vs-b")] == ["c", "a-vs-b"]
     evidence.close()
+    assert evidence.now().snapshot.number == moment.snapshot.number
+    evidence.close()
+    evidence.close()
 
 
 @pytest.mark.parametrize("more", [10_000, pytest.param(120_000, marks=pytest.mark.slow)])

@@ -40,9 +40,9 @@ class Evidence:
     def store(self) -> Store:
         """The log; where there was none when this began, there may be one now."""
         with self._lock:
-            if self._url != MEMORY and self._stores[-1].name == MEMORY:
+            if not self._stores or (self._url != MEMORY and self._stores[-1].name == MEMORY):
                 again = Store.at(self._url, create=False)
-                if again.name == MEMORY:
+                if self._stores and again.name == MEMORY:
                     again.close()
                 else:  # what others still read of the old one stays open until the end
                     self._stores.append(again)
@@ -59,9 +59,10 @@ class Evidence:
             return last
 
     def close(self) -> None:
-        """Close the log. Idempotent."""
-        for each in self._stores:
-            each.close()
+        """Close the log; it is opened again if it is asked for. Idempotent."""
+        with self._lock:
+            while self._stores:
+                self._stores.pop().close()
 
 
 @dataclass(frozen=True)
