@@ -18,8 +18,10 @@ serve: install  ## Serve MODEL on 127.0.0.1:PORT with the OpenAI API
 chat: install  ## Talk to MODEL in the terminal
 	@$(BIN)/quipu chat $(MODEL)
 
+# Two at a time, but for those that ask how soon a server answers or a page is there.
 test: install $(VENV)/.installed-dev lint  ## The gate: lint, types, import contracts, tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --ignore tests/serve --ignore tests/pages
+	$(BIN)/python -m pytest -m "not slow" tests/serve tests/pages
 
 test-all: install $(VENV)/.installed-dev clients lint  ## The gate and what takes minutes
 	$(BIN)/python -m pytest

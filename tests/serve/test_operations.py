@@ -142,6 +142,8 @@ def test_openapi_describes_the_requests(server: Running) -> None:
         "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/models/{name}",
         "/tokenize", "/detokenize", "/health", "/metrics", "/v1/capabilities", "/v1/capabilities/{id}", "/v1/documents",
         "/api/chat", "/api/generate", "/api/embed", "/api/tags", "/api/ps", "/api/show", "/api/version",
+        "/api/v1/models", "/api/v1/models/{name}", "/api/v1/capabilities", "/api/v1/capabilities/{name}",
+        "/api/v1/compare", "/api/v1/rank", "/api/v1/claims", "/api/v1/observations/{number}",
     }  # fmt: skip
     fields = document["components"]["schemas"]["ChatCompletionRequest"]
     assert {"messages", "temperature", "stop", "logit_bias", "stream_options"} <= fields["properties"].keys()
