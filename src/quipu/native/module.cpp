@@ -1,0 +1,274 @@
+// The Python face of the kernels. Everything is checked here: what passes cannot make a kernel read or write outside
+// of its memory.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "pack.h"
+#include "steps.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace quipu;
+
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using WritableBytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Integers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+void require(bool holds, const std::string& message) {
+    if (!holds) throw std::invalid_argument(message);
+}
+
+bool supports(const std::string& isa) {
+#if defined(QUIPU_X86)
+    __builtin_cpu_init();
+    if (isa == "avx512")
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vnni");
+    if (isa == "avx2")
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#endif
+    return isa == "portable";
+}
+
+const Kernels& kernels_named(const std::string& isa) {
+    require(supports(isa), "this processor does not run " + isa + " kernels");
+#if defined(QUIPU_X86)
+    if (isa == "avx512") return avx512_kernels;
+    if (isa == "avx2") return avx2_kernels;
+#endif
+    return portable_kernels;
+}
+
+std::vector<std::string> instruction_sets() {  // the best first
+    std::vector<std::string> found;
+    for (const char* isa : {"avx512", "avx2", "portable"})
+        if (supports(isa)) found.push_back(isa);
+    return found;
+}
+
+size_t packed_bytes(const std::string& kind, int rows, int cols) {
+    require(rows > 0 && cols > 0, "a matrix has at least one row and one column");
+    return (static_cast<size_t>(rows) + TILE - 1) / TILE * TileLayout(kind_named(kind), cols).bytes;
+}
+
+std::tuple<double, double> pack_rows(const std::string& stored, Bytes rows, int count, int cols,
+                                     const std::string& kind, WritableBytes packed) {
+    require(count > 0 && cols > 0, "a matrix has at least one row and one column");
+    require(rows.size() == count * stored_row_bytes(stored, cols), "the rows are not of the size that they should be");
+    require(packed.size() == packed_bytes(kind, count, cols), "the packed memory is not of the size that it should be");
+    nb::gil_scoped_release release;
+    const PackError error = pack(stored, rows.data(), count, cols, kind_named(kind), packed.data());
+    return {error.squared_error, error.squared};
+}
+
+uint32_t checksum_of(Bytes data, uint32_t start) {
+    nb::gil_scoped_release release;
+    return checksum(data.data(), data.size(), start);
+}
+
+CacheKind cache_kind(const std::string& name) {
+    if (name == "f32") return CacheKind::F32;
+    if (name == "f16") return CacheKind::F16;
+    require(name == "int8", "a KV cache is f32, f16 or int8");
+    return CacheKind::INT8;
+}
+
+Extent extent_named(const std::string& name) {
+    if (name == "all") return Extent::ALL;
+    if (name == "gathered") return Extent::GATHERED;
+    require(name == "scored", "an extent is all, gathered or scored");
+    return Extent::SCORED;
+}
+
+// Buffers, weights and caches of a plan, as Python holds them: they live as long as their plan.
+struct BufferHandle {
+    Buffer* buffer;
+};
+struct WeightHandle {
+    const Weight* weight;
+};
+struct CacheHandle {
+    LayerCache* cache;
+};
+
+class PythonPlan {
+public:
+    PythonPlan(int threads, const std::string& isa) : plan_(kernels_named(isa), checked(threads)) {}
+
+    BufferHandle buffer(int cols) {
+        require(cols > 0, "a buffer has at least one column");
+        return {plan_.buffer(cols)};
+    }
+
+    WeightHandle weight(const std::string& kind, int rows, int cols, Bytes data) {
+        require(data.size() == packed_bytes(kind, rows, cols), "the packed weight is not of the size of its shape");
+        require(reinterpret_cast<uintptr_t>(data.data()) % 64 == 0, "a packed weight begins at a multiple of 64 bytes");
+        held_.push_back(nb::cast(data));
+        return {plan_.weight(kind_named(kind), rows, cols, data.data())};
+    }
+
+    CacheHandle cache(const std::string& kind, int kv_heads, int head_size, int blocks) {
+        require(kv_heads > 0 && head_size > 0 && head_size % 2 == 0 && blocks > 0, "a cache has even heads and blocks");
+        blocks_ = blocks;
+        return {plan_.cache(cache_kind(kind), kv_heads, head_size, blocks)};
+    }
+
+    void embed(WeightHandle table, BufferHandle out) {
+        require(table.weight->cols == out.buffer->cols(), "the embedding is not as wide as its buffer");
+        vocabulary_ = table.weight->rows;
+        plan_.add(embed_step(table.weight, out.buffer));
+    }
+
+    void angles(const std::vector<float>& frequencies, BufferHandle out) {
+        require(static_cast<int>(frequencies.size()) * 2 == out.buffer->cols(), "angles want two columns a frequency");
+        plan_.add(angles_step(frequencies, out.buffer));
+    }
+
+    void gather(BufferHandle in, BufferHandle out) {
+        require(in.buffer->cols() == out.buffer->cols(), "gathered rows are as wide as those they come from");
+        plan_.add(gather_step(in.buffer, out.buffer));
+    }
+
+    void rms_norm(BufferHandle in, Floats weight, float epsilon, BufferHandle out, const std::string& extent) {
+        require(in.buffer->cols() == out.buffer->cols() && static_cast<int>(weight.size()) == in.buffer->cols(),
+                "a norm has one weight a column");
+        held_.push_back(nb::cast(weight));
+        plan_.add(rms_norm_step(in.buffer, weight.data(), epsilon, out.buffer, extent_named(extent)));
+    }
+
+    void linear(const std::vector<WeightHandle>& weights, BufferHandle in, BufferHandle out, bool add,
+                const std::string& extent) {
+        std::vector<const Weight*> given;
+        int rows = 0;
+        for (const WeightHandle& each : weights) {
+            require(each.weight->cols == in.buffer->cols(), "a weight is as wide as what it multiplies");
+            given.push_back(each.weight);
+            rows += each.weight->rows;
+        }
+        require(rows == out.buffer->cols(), "the rows of the weights are the columns of what comes out");
+        plan_.add(linear_step(std::move(given), in.buffer, out.buffer, add, extent_named(extent)));
+    }
+
+    void rotate_append(BufferHandle qkv, BufferHandle angles, CacheHandle cache, int heads) {
+        check_heads(qkv, cache, heads);
+        require(angles.buffer->cols() == cache.cache->head_size, "angles are of another head size");
+        plan_.add(rotate_append_step(qkv.buffer, angles.buffer, cache.cache, heads));
+    }
+
+    void attention(BufferHandle qkv, CacheHandle cache, int heads, BufferHandle out, int chunk) {
+        check_heads(qkv, cache, heads);
+        require(out.buffer->cols() == heads * cache.cache->head_size, "attention gives head_size columns a head");
+        require(chunk >= 0, "a chunk is a number of positions, or 0 for none");
+        add_attention(plan_, qkv.buffer, cache.cache, heads, chunk, out.buffer);
+    }
+
+    void swiglu(BufferHandle gate_up, BufferHandle out) {
+        require(gate_up.buffer->cols() == 2 * out.buffer->cols(), "gate and up are as wide as what comes out");
+        plan_.add(swiglu_step(gate_up.buffer, out.buffer));
+    }
+
+    void run(Integers tokens, Integers counts, Integers starts, Integers blocks, Integers block_counts, Integers rows,
+             int scored) {
+        Batch batch;
+        batch.tokens.assign(tokens.data(), tokens.data() + tokens.size());
+        batch.blocks.assign(blocks.data(), blocks.data() + blocks.size());
+        batch.rows.assign(rows.data(), rows.data() + rows.size());
+        require(counts.size() == starts.size() && counts.size() == block_counts.size(), "a span has three numbers");
+        for (int32_t token : batch.tokens)
+            require(token >= 0 && token < vocabulary_, "a token is not in the vocabulary");
+        for (int32_t block : batch.blocks) require(block >= 0 && block < blocks_, "a block is not in the cache");
+        for (int32_t row : batch.rows) require(row >= 0 && row < batch.count(), "a row is not in the step");
+        require(scored >= 0 && scored <= static_cast<int>(rows.size()), "scored rows are the first of all rows");
+        batch.scored = scored;
+        int64_t first = 0, first_block = 0;
+        for (size_t place = 0; place < counts.size(); ++place) {
+            const int64_t count = counts.data()[place], start = starts.data()[place];
+            const int64_t room = block_counts.data()[place];
+            require(count > 0 && start >= 0 && room >= 0 && (start + count + BLOCK - 1) / BLOCK <= room,
+                    "the blocks of a span do not hold its positions");
+            require(first + count <= batch.count() && first_block + room <= static_cast<int64_t>(batch.blocks.size()),
+                    "spans are longer than what they are parts of");
+            batch.spans.push_back({static_cast<int>(first), static_cast<int>(count), static_cast<int>(start),
+                                   static_cast<int>(first_block)});
+            for (int64_t t = 0; t < count; ++t) {
+                batch.positions.push_back(static_cast<int32_t>(start + t));
+                batch.span_of.push_back(static_cast<int>(place));
+            }
+            first += count;
+            first_block += room;
+        }
+        require(first == batch.count() && first > 0, "every token of a step is in a span");
+        nb::gil_scoped_release release;
+        plan_.run(batch);
+    }
+
+    // A copy of the first `rows` rows.
+    nb::ndarray<nb::numpy, float, nb::ndim<2>> read(BufferHandle from, size_t rows) {
+        const size_t cols = from.buffer->cols();
+        float* copy = new float[std::max<size_t>(rows * cols, 1)];
+        nb::capsule owner(copy, [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
+        if (rows > 0) {
+            nb::gil_scoped_release release;
+            std::copy_n(from.buffer->values(), rows * cols, copy);
+        }
+        return {copy, {rows, cols}, owner};
+    }
+
+private:
+    static int checked(int threads) {
+        require(threads >= 1 && threads <= 1024, "threads are from 1 to 1024");
+        return threads;
+    }
+
+    static void check_heads(BufferHandle qkv, CacheHandle cache, int heads) {
+        const LayerCache& layer = *cache.cache;
+        require(heads > 0 && heads % layer.kv_heads == 0, "heads share key heads evenly");
+        require(qkv.buffer->cols() == (heads + 2 * layer.kv_heads) * layer.head_size,
+                "queries, keys and values are one row of whole heads");
+    }
+
+    std::vector<nb::object> held_;  // memory that weights lie in
+    Plan plan_;
+    int vocabulary_ = 0, blocks_ = 0;
+};
+
+}  // namespace
+
+NB_MODULE(_kernels, module) {
+    module.attr("BLOCK_SIZE") = BLOCK;
+    module.attr("ATTENTION_PIECE") = ATTENTION_PIECE;
+    module.def("instruction_sets", &instruction_sets);
+    module.def("packed_bytes", &packed_bytes, "kind"_a, "rows"_a, "cols"_a);
+    module.def("pack", &pack_rows, "stored"_a, "rows"_a, "count"_a, "cols"_a, "kind"_a, "packed"_a);
+    module.def("checksum", &checksum_of, "data"_a, "start"_a = 0);
+    nb::class_<BufferHandle>(module, "Buffer");
+    nb::class_<WeightHandle>(module, "Weight");
+    nb::class_<CacheHandle>(module, "Cache");
+    nb::class_<PythonPlan>(module, "Plan")
+        .def(nb::init<int, const std::string&>(), "threads"_a, "isa"_a)
+        .def("buffer", &PythonPlan::buffer, "cols"_a)
+        .def("weight", &PythonPlan::weight, "kind"_a, "rows"_a, "cols"_a, "data"_a)
+        .def("cache", &PythonPlan::cache, "kind"_a, "kv_heads"_a, "head_size"_a, "blocks"_a)
+        .def("embed", &PythonPlan::embed, "table"_a, "out"_a)
+        .def("angles", &PythonPlan::angles, "frequencies"_a, "out"_a)
+        .def("gather", &PythonPlan::gather, "source"_a, "out"_a)
+        .def("rms_norm", &PythonPlan::rms_norm, "source"_a, "weight"_a, "epsilon"_a, "out"_a, "extent"_a = "all")
+        .def("linear", &PythonPlan::linear, "weights"_a, "source"_a, "out"_a, "add"_a = false, "extent"_a = "all")
+        .def("rotate_append", &PythonPlan::rotate_append, "qkv"_a, "angles"_a, "cache"_a, "heads"_a)
+        .def("attention", &PythonPlan::attention, "qkv"_a, "cache"_a, "heads"_a, "out"_a, "chunk"_a = 0)
+        .def("swiglu", &PythonPlan::swiglu, "gate_up"_a, "out"_a)
+        .def("run", &PythonPlan::run, "tokens"_a, "counts"_a, "starts"_a, "blocks"_a, "block_counts"_a, "rows"_a,
+             "scored"_a)
+        .def("read", &PythonPlan::read, "source"_a, "rows"_a);
+}

@@ -1,0 +1,239 @@
+// Matrix products: tiles of 16 rows of packed weights times up to eight tokens held in registers.
+//
+// The sums of a token run over groups of columns in order, whether it comes alone or among others: its result is the
+// same bits in every batch.
+#pragma once
+
+#include "kernels.h"
+#include "lanes.h"
+
+namespace quipu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int AT_ONCE = 8;  // tokens: eight sums, eight weight vectors and eight totals fit 32 registers
+#else
+constexpr int AT_ONCE = 4;
+#endif
+
+// A group of 32 columns of a tile: eight vectors of quanta, 16 scales, 16 minima.
+template <Kind kind>
+struct Group {
+    static constexpr bool wide = kind == Kind::Q8_0;
+    static constexpr bool five_bits = kind == Kind::Q5_0 || kind == Kind::Q5_1;
+    static constexpr bool has_minimum = kind == Kind::Q4_1 || kind == Kind::Q5_1;
+    static constexpr int offset = kind == Kind::Q4_0 ? 8 : kind == Kind::Q5_0 ? 16 : 0;
+
+    u8x64 quanta[8];
+    f32x16 scales, minima;
+
+    inline __attribute__((always_inline)) Group(const uint8_t* tile, const TileLayout& layout, int g) {
+        scales = load_halves(reinterpret_cast<const uint16_t*>(tile) + g * TILE);
+        if constexpr (has_minimum)
+            minima = load_halves(reinterpret_cast<const uint16_t*>(tile + layout.minima) + g * TILE);
+        if constexpr (wide) {
+            const uint8_t* from = tile + layout.quanta + g * 512;
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; ++j) quanta[j] = load_bytes(from + 64 * j);
+        } else {
+            const uint8_t* from = tile + layout.quanta + g * 256;
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; ++j) {
+                const u8x64 both = load_bytes(from + 64 * j);
+                quanta[j] = both & 15;
+                quanta[j + 4] = both >> 4;
+            }
+        }
+        if constexpr (five_bits) {
+            uint64_t bits[8];
+            std::memcpy(bits, tile + layout.fifth_bits + g * 64, 64);
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; ++j) quanta[j] = add_sixteen(quanta[j], bits[j]);
+        }
+    }
+
+    static inline __attribute__((always_inline)) int32_t start(int32_t sum) {
+        if constexpr (wide) return wide_start(sum);
+        return -offset * sum;
+    }
+
+    static inline __attribute__((always_inline)) i32x16 products(i32x16 sums, u8x64 weights, int32_t four) {
+        if constexpr (wide) return dot_wide(sums, weights, four);
+        return dot(sums, weights, four);
+    }
+};
+
+template <Kind kind, int tokens>
+inline __attribute__((always_inline)) void multiply_quantised(const Weight& weight, const uint8_t* tile,
+                                                              const Activations& x, int first, f32x16* totals) {
+    const int groups = weight.groups(), stride = x.groups();
+    const int8_t* quanta = x.quanta + static_cast<size_t>(first) * stride * GROUP;
+    const size_t at = static_cast<size_t>(first) * stride;
+    f32x16 total[tokens];
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; ++t) total[t] = f32x16{};
+    for (int g = 0; g < groups; ++g) {
+        const Group<kind> group(tile, weight.layout, g);
+        if constexpr (tokens <= 2) __builtin_prefetch(tile + weight.layout.quanta + g * 256 + 2048);
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; ++t) {
+            const int8_t* row = quanta + (static_cast<size_t>(t) * stride + g) * GROUP;
+            const size_t place = at + static_cast<size_t>(t) * stride + g;
+            i32x16 sums = i32x16{} + Group<kind>::start(x.sums[place]);
+            i32x16 others{};  // a second chain, where few tokens leave the first one waiting; integers add exactly
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; ++j) {
+                const int32_t four = load_four(row + 4 * j);
+                if (tokens <= 2 && j % 2)
+                    others = Group<kind>::products(others, group.quanta[j], four);
+                else
+                    sums = Group<kind>::products(sums, group.quanta[j], four);
+            }
+            if constexpr (tokens <= 2) sums += others;
+            total[t] = fma(to_float(sums), group.scales * splat(x.scales[place]), total[t]);
+            if constexpr (Group<kind>::has_minimum)
+                total[t] = fma(group.minima, splat(x.scaled_sums[place]), total[t]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; ++t) totals[t] = total[t];
+}
+
+template <Kind kind>
+inline __attribute__((always_inline)) f32x16 load_column(const uint8_t* tile, int col) {
+    if constexpr (kind == Kind::F32) return load(reinterpret_cast<const float*>(tile) + static_cast<size_t>(col) * TILE);
+    const uint16_t* from = reinterpret_cast<const uint16_t*>(tile) + static_cast<size_t>(col) * TILE;
+    return kind == Kind::F16 ? load_halves(from) : load_bfloats(from);
+}
+
+template <Kind kind, int tokens>
+inline __attribute__((always_inline)) void multiply_floats(const Weight& weight, const uint8_t* tile,
+                                                           const Activations& x, int first, f32x16* totals) {
+    const float* values = x.values + static_cast<size_t>(first) * x.cols;
+    f32x16 even[tokens], odd[tokens];  // two chains, so that one token alone does not wait for every sum
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; ++t) even[t] = odd[t] = f32x16{};
+    int col = 0;
+    for (; col + 1 < weight.cols; col += 2) {
+        const f32x16 first_column = load_column<kind>(tile, col), second_column = load_column<kind>(tile, col + 1);
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; ++t) {
+            const float* row = values + static_cast<size_t>(t) * x.cols + col;
+            even[t] = fma(first_column, splat(row[0]), even[t]);
+            odd[t] = fma(second_column, splat(row[1]), odd[t]);
+        }
+    }
+    if (col < weight.cols) {
+        const f32x16 last = load_column<kind>(tile, col);
+        for (int t = 0; t < tokens; ++t)
+            even[t] = fma(last, splat(values[static_cast<size_t>(t) * x.cols + col]), even[t]);
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; ++t) totals[t] = even[t] + odd[t];
+}
+
+template <Kind kind, int tokens>
+__attribute__((noinline)) void multiply_tile(const Weight& weight, int index, const Activations& x, int first,
+                                             float* out, size_t out_stride, bool add) {
+    f32x16 totals[tokens];
+    const uint8_t* tile = weight.tile(index);
+    if constexpr (kind >= Kind::Q4_0)
+        multiply_quantised<kind, tokens>(weight, tile, x, first, totals);
+    else
+        multiply_floats<kind, tokens>(weight, tile, x, first, totals);
+    const int rows = weight.rows - index * TILE < TILE ? weight.rows - index * TILE : TILE;
+    for (int t = 0; t < tokens; ++t) {
+        float* to = out + static_cast<size_t>(first + t) * out_stride;
+        if (rows == TILE)
+            store(to, add ? load(to) + totals[t] : totals[t]);
+        else
+            store_some(to, add ? load_some(to, rows) + totals[t] : totals[t], rows);
+    }
+}
+
+// The last `tokens` < AT_ONCE.
+template <Kind kind, int most>
+void multiply_rest(int tokens, const Weight& weight, int index, const Activations& x, int first, float* out,
+                   size_t out_stride, bool add) {
+    if (tokens == most) return multiply_tile<kind, most>(weight, index, x, first, out, out_stride, add);
+    if constexpr (most > 1) multiply_rest<kind, most - 1>(tokens, weight, index, x, first, out, out_stride, add);
+}
+
+template <Kind kind>
+void multiply_kind(const Weight& weight, const Activations& x, int tokens, int first, int last, float* out,
+                   size_t out_stride, int column, bool add) {
+    for (int index = first; index < last; ++index) {
+        float* to = out + column + static_cast<size_t>(index) * TILE;
+        int t = 0;
+        for (; t + AT_ONCE <= tokens; t += AT_ONCE)
+            multiply_tile<kind, AT_ONCE>(weight, index, x, t, to, out_stride, add);
+        if (t < tokens) multiply_rest<kind, AT_ONCE - 1>(tokens - t, weight, index, x, t, to, out_stride, add);
+    }
+}
+
+void multiply(const Weight& weight, const Activations& x, int tokens, int first, int last, float* out,
+              size_t out_stride, int column, bool add) {
+    switch (weight.kind) {
+        case Kind::F32: return multiply_kind<Kind::F32>(weight, x, tokens, first, last, out, out_stride, column, add);
+        case Kind::F16: return multiply_kind<Kind::F16>(weight, x, tokens, first, last, out, out_stride, column, add);
+        case Kind::BF16: return multiply_kind<Kind::BF16>(weight, x, tokens, first, last, out, out_stride, column, add);
+        case Kind::Q4_0: return multiply_kind<Kind::Q4_0>(weight, x, tokens, first, last, out, out_stride, column, add);
+        case Kind::Q4_1: return multiply_kind<Kind::Q4_1>(weight, x, tokens, first, last, out, out_stride, column, add);
+        case Kind::Q5_0: return multiply_kind<Kind::Q5_0>(weight, x, tokens, first, last, out, out_stride, column, add);
+        case Kind::Q5_1: return multiply_kind<Kind::Q5_1>(weight, x, tokens, first, last, out, out_stride, column, add);
+        case Kind::Q8_0: return multiply_kind<Kind::Q8_0>(weight, x, tokens, first, last, out, out_stride, column, add);
+    }
+}
+
+// ---- one row, decoded
+
+inline float half_at(const uint8_t* from, size_t place) {
+    uint16_t half;
+    std::memcpy(&half, from + 2 * place, 2);
+    return half_bits_to_float(half);
+}
+
+template <Kind kind>
+void embed_quantised(const Weight& table, const uint8_t* tile, int lane, float* out) {
+    using Parts = Group<kind>;
+    const TileLayout& layout = table.layout;
+    for (int col = 0; col < table.cols; ++col) {
+        const int g = col / GROUP, j = col % GROUP / 4, place = 4 * lane + col % 4;
+        int quantum;
+        if constexpr (Parts::wide) {
+            quantum = tile[layout.quanta + g * 512 + 64 * j + place] - 128;
+        } else {
+            const int both = tile[layout.quanta + g * 256 + 64 * (j % 4) + place];
+            quantum = (j < 4 ? both & 15 : both >> 4) - Parts::offset;
+            if constexpr (Parts::five_bits)
+                quantum += (tile[layout.fifth_bits + g * 64 + 8 * j + place / 8] >> place % 8 & 1) << 4;
+        }
+        const float scale = half_at(tile, static_cast<size_t>(g) * TILE + lane);
+        out[col] = scale * static_cast<float>(quantum);
+        if constexpr (Parts::has_minimum)
+            out[col] += half_at(tile + layout.minima, static_cast<size_t>(g) * TILE + lane);
+    }
+}
+
+template <Kind kind>
+void embed_floats(const Weight& table, const uint8_t* tile, int lane, float* out) {
+    for (int col = 0; col < table.cols; ++col) out[col] = load_column<kind>(tile, col)[lane];
+}
+
+void embed(const Weight& table, int row, float* out) {
+    const uint8_t* tile = table.tile(row / TILE);
+    const int lane = row % TILE;
+    switch (table.kind) {
+        case Kind::F32: return embed_floats<Kind::F32>(table, tile, lane, out);
+        case Kind::F16: return embed_floats<Kind::F16>(table, tile, lane, out);
+        case Kind::BF16: return embed_floats<Kind::BF16>(table, tile, lane, out);
+        case Kind::Q4_0: return embed_quantised<Kind::Q4_0>(table, tile, lane, out);
+        case Kind::Q4_1: return embed_quantised<Kind::Q4_1>(table, tile, lane, out);
+        case Kind::Q5_0: return embed_quantised<Kind::Q5_0>(table, tile, lane, out);
+        case Kind::Q5_1: return embed_quantised<Kind::Q5_1>(table, tile, lane, out);
+        case Kind::Q8_0: return embed_quantised<Kind::Q8_0>(table, tile, lane, out);
+    }
+}
+
+}  // namespace
+}  // namespace quipu

@@ -1,0 +1,126 @@
+// A model as a list of steps over named buffers, run once for each batch. An architecture is which steps there are and
+// in which order; engine/native_runner.py says that. Adding one adds steps here at most.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "thread_pool.h"
+
+namespace quipu {
+
+// One sequence's part of a step: tokens [first, first + count) of the batch, from position `start`; `blocks` is where
+// its cache blocks begin in Batch::blocks.
+struct Span {
+    int first, count, start, blocks;
+};
+
+struct Batch {
+    std::vector<int32_t> tokens, positions, blocks;
+    std::vector<Span> spans;
+    std::vector<int32_t> rows;  // tokens whose final state is wanted
+    int scored = 0;             // the first so many of them for their logits
+    std::vector<int> span_of;   // of each token
+
+    int count() const { return static_cast<int>(tokens.size()); }
+};
+
+// Vectors of all tokens of a step under one name. Grows with the largest step.
+class Buffer {
+public:
+    explicit Buffer(int cols) : cols_(cols) {}
+    int cols() const { return cols_; }
+    float* values() { return values_.get(); }
+    float* row(int t) { return values_.get() + static_cast<size_t>(t) * cols_; }
+    Activations activations() const;
+    // A reader with quantised weights: producers quantise from now on.
+    void want_quanta() { quantised_ = true; }
+    void reserve(int rows);
+
+private:
+    struct Free {
+        void operator()(void* memory) const;
+    };
+    int cols_, rows_ = 0;
+    bool quantised_ = false;
+    std::unique_ptr<float[], Free> values_, scales_, scaled_sums_;
+    std::unique_ptr<int8_t[], Free> quanta_;
+    std::unique_ptr<int32_t[], Free> sums_;
+};
+
+// Which items of a part of the work this thread takes next; every item is taken once.
+class Share {
+public:
+    Share(std::atomic<int>& next, int threads) : next_(next), threads_(threads) {}
+
+    // Calls work(first, last) for ranges that together are [0, items): a few for each thread, so that one that the
+    // machine holds up does not hold up all.
+    template <typename Work>
+    void ranges(int items, const Work& work) {
+        const int length = std::max(1, items / (threads_ * 4));
+        for (int first; (first = next_.fetch_add(length, std::memory_order_relaxed)) < items;)
+            work(first, std::min(first + length, items));
+    }
+    template <typename Work>
+    void each(int items, const Work& work) {
+        for (int item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < items;) work(item);
+    }
+
+private:
+    std::atomic<int>& next_;
+    int threads_;
+};
+
+struct Context {
+    const Kernels& kernels;
+    const Batch& batch;
+    int threads;
+};
+
+class Step {
+public:
+    virtual ~Step() = default;
+    // What one thread prepares before the others start: memory that depends on the batch.
+    virtual void prepare(const Context&) {}
+    // False where this batch needs nothing of it.
+    virtual bool needed(const Context&) const { return true; }
+    // Called in every thread at once.
+    virtual void run(const Context&, Share share, int thread) = 0;
+};
+
+class Plan {
+public:
+    Plan(const Kernels& kernels, int threads);
+
+    Buffer* buffer(int cols);
+    const Weight* weight(Kind kind, int rows, int cols, const uint8_t* data);
+    LayerCache* cache(CacheKind kind, int kv_heads, int head_size, int blocks);
+    void add(std::unique_ptr<Step> step) { steps_.push_back(std::move(step)); }
+
+    void run(Batch& batch);
+    int threads() const { return pool_.size(); }
+    const Kernels& kernels() const { return kernels_; }
+    int blocks() const { return blocks_; }
+
+private:
+    const Kernels& kernels_;
+    ThreadPool pool_;
+    int blocks_ = 0;
+    std::vector<std::unique_ptr<Buffer>> buffers_;
+    std::vector<std::unique_ptr<Weight>> weights_;
+    std::vector<std::unique_ptr<LayerCache>> caches_;
+    struct Memory;
+    std::vector<std::shared_ptr<Memory>> memory_;
+    std::vector<std::unique_ptr<Step>> steps_;
+    struct alignas(64) Counter {
+        std::atomic<int> next{0};
+    };
+    std::vector<Counter> counters_;
+    std::vector<char> needed_;
+};
+
+}  // namespace quipu

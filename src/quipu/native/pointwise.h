@@ -1,0 +1,91 @@
+// What stands between the matrix products: norms, quantising, SwiGLU, rotary embedding.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "kernels.h"
+#include "lanes.h"
+
+namespace quipu {
+namespace {
+
+// Up to 16 of `count` values from place `at`, zeros behind them.
+inline f32x16 load_row(const float* row, int at, int count) {
+    return count - at >= LANES ? load(row + at) : load_some(row + at, count - at);
+}
+
+inline void store_row(float* row, int at, int count, f32x16 value) {
+    if (count - at >= LANES)
+        store(row + at, value);
+    else
+        store_some(row + at, value, count - at);
+}
+
+inline f32x16 magnitude(f32x16 value) { return reinterpret_cast<f32x16>(reinterpret_cast<i32x16>(value) & 0x7fffffff); }
+
+void quantise(const float* in, const Activations& out, int t) {
+    const size_t row = static_cast<size_t>(t) * out.groups();
+    for (int g = 0; g < out.groups(); ++g) {
+        const f32x16 low = load_row(in, g * GROUP, out.cols);
+        const int rest = out.cols - g * GROUP - LANES;
+        const f32x16 high = rest > 0 ? load_row(in, g * GROUP + LANES, out.cols) : f32x16{};
+        const float most = largest(larger(magnitude(low), magnitude(high)));
+        // One value that is no number makes the scale none, so that it cannot vanish on the way.
+        const bool finite = std::isfinite(most) && std::isfinite(sum(magnitude(low) + magnitude(high)));
+        const float inverse = finite && most > 1e-30f ? 127.0f / most : 0.0f;
+        const f32x16 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+        const f32x16 none{};
+        const i32x16 first = reinterpret_cast<i32x16>((finite ? low : none) * splat(inverse) + magic) - 0x4b400000;
+        const i32x16 second = reinterpret_cast<i32x16>((finite ? high : none) * splat(inverse) + magic) - 0x4b400000;
+        typedef int8_t i8x16 __attribute__((vector_size(16)));
+        const i8x16 narrow[2] = {__builtin_convertvector(first, i8x16), __builtin_convertvector(second, i8x16)};
+        std::memcpy(out.quanta + (row + g) * GROUP, narrow, GROUP);
+        const i32x16 both = first + second;
+        int32_t total = 0;
+        for (int lane = 0; lane < LANES; ++lane) total += both[lane];
+        const float scale = finite ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
+        out.scales[row + g] = scale;
+        out.sums[row + g] = total;
+        out.scaled_sums[row + g] = scale * static_cast<float>(total);
+    }
+}
+
+void rms_norm(const float* in, const float* weight, float epsilon, const Activations& out, int t) {
+    f32x16 squares{};
+    for (int at = 0; at < out.cols; at += LANES) {
+        const f32x16 value = load_row(in, at, out.cols);
+        squares = fma(value, value, squares);
+    }
+    const float factor = 1.0f / std::sqrt(sum(squares) / static_cast<float>(out.cols) + epsilon);
+    float* normed = out.values + static_cast<size_t>(t) * out.cols;
+    for (int at = 0; at < out.cols; at += LANES) {
+        const f32x16 value = load_row(in, at, out.cols) * splat(factor) * load_row(weight, at, out.cols);
+        store_row(normed, at, out.cols, value);
+    }
+    if (out.quanta != nullptr) quantise(normed, out, t);
+}
+
+void swiglu(const float* gate_up, const Activations& out, int t) {
+    const float* up = gate_up + out.cols;
+    float* product = out.values + static_cast<size_t>(t) * out.cols;
+    for (int at = 0; at < out.cols; at += LANES) {
+        const f32x16 gate = load_row(gate_up, at, out.cols);
+        const f32x16 silu = gate / (splat(1.0f) + exp(f32x16{} - gate));
+        store_row(product, at, out.cols, silu * load_row(up, at, out.cols));
+    }
+    if (out.quanta != nullptr) quantise(product, out, t);
+}
+
+void rotate(float* head, const float* cosines, const float* sines, int size, float scale) {
+    const int half = size / 2;
+    for (int at = 0; at < half; at += LANES) {
+        const f32x16 first = load_row(head, at, half), second = load_row(head + half, at, half);
+        const f32x16 cosine = load_row(cosines, at, half), sine = load_row(sines, at, half);
+        store_row(head, at, half, (first * cosine - second * sine) * splat(scale));
+        store_row(head + half, at, half, (second * cosine + first * sine) * splat(scale));
+    }
+}
+
+}  // namespace
+}  // namespace quipu

@@ -1,0 +1,303 @@
+#include "steps.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace quipu {
+namespace {
+
+int count(const Context& context, Extent extent) {
+    switch (extent) {
+        case Extent::ALL: return context.batch.count();
+        case Extent::GATHERED: return static_cast<int>(context.batch.rows.size());
+        case Extent::SCORED: break;
+    }
+    return context.batch.scored;
+}
+
+struct Embed : Step {
+    const Weight* table;
+    Buffer* out;
+    Embed(const Weight* table, Buffer* out) : table(table), out(out) {}
+    void run(const Context& context, Share share, int) override {
+        share.each(context.batch.count(),
+                   [&](int t) { context.kernels.embed(*table, context.batch.tokens[t], out->row(t)); });
+    }
+};
+
+struct Gather : Step {
+    Buffer *in, *out;
+    Gather(Buffer* in, Buffer* out) : in(in), out(out) {}
+    bool needed(const Context& context) const override { return !context.batch.rows.empty(); }
+    void run(const Context& context, Share share, int) override {
+        share.each(count(context, Extent::GATHERED), [&](int place) {
+            std::copy_n(in->row(context.batch.rows[place]), in->cols(), out->row(place));
+        });
+    }
+};
+
+struct RmsNorm : Step {
+    Buffer* in;
+    const float* weight;
+    float epsilon;
+    Buffer* out;
+    Extent extent;
+    RmsNorm(Buffer* in, const float* weight, float epsilon, Buffer* out, Extent extent)
+        : in(in), weight(weight), epsilon(epsilon), out(out), extent(extent) {}
+    bool needed(const Context& context) const override { return count(context, extent) > 0; }
+    void run(const Context& context, Share share, int) override {
+        const Activations to = out->activations();
+        share.each(count(context, extent), [&](int t) { context.kernels.rms_norm(in->row(t), weight, epsilon, to, t); });
+    }
+};
+
+struct Linear : Step {
+    std::vector<const Weight*> weights;
+    Buffer *in, *out;
+    bool add;
+    Extent extent;
+    int tiles = 0;
+    Linear(std::vector<const Weight*> given, Buffer* in, Buffer* out, bool add, Extent extent)
+        : weights(std::move(given)), in(in), out(out), add(add), extent(extent) {
+        for (const Weight* weight : weights) {
+            tiles += weight->tiles();
+            if (quantised(weight->kind)) in->want_quanta();
+        }
+    }
+    bool needed(const Context& context) const override { return count(context, extent) > 0; }
+    void run(const Context& context, Share share, int) override {
+        const Activations x = in->activations();
+        share.ranges(tiles, [&](int first, int last) {
+            int begin = 0, column = 0;  // of the weight, among all tiles and in a row of `out`
+            for (const Weight* weight : weights) {
+                const int end = begin + weight->tiles();
+                const int from = std::max(first, begin), to = std::min(last, end);
+                if (from < to)
+                    context.kernels.multiply(*weight, x, count(context, extent), from - begin, to - begin, out->values(),
+                                             out->cols(), column, add);
+                begin = end;
+                column += weight->rows;
+            }
+        });
+    }
+};
+
+// Cosines and sines of every token's angles, once for all layers: [cosines | sines], head_size / 2 of each.
+struct Angles : Step {
+    std::vector<float> frequencies;
+    Buffer* out;
+    Angles(std::vector<float> frequencies, Buffer* out) : frequencies(std::move(frequencies)), out(out) {}
+    void run(const Context& context, Share share, int) override {
+        share.ranges(context.batch.count(), [&](int first, int last) {
+            for (int t = first; t < last; ++t) {
+                float *cosine = out->row(t), *sine = cosine + frequencies.size();
+                for (size_t pair = 0; pair < frequencies.size(); ++pair) {
+                    // The product in float32, as in the reference implementations.
+                    const double angle = static_cast<float>(context.batch.positions[t]) * frequencies[pair];
+                    cosine[pair] = static_cast<float>(std::cos(angle));
+                    sine[pair] = static_cast<float>(std::sin(angle));
+                }
+            }
+        });
+    }
+};
+
+// One item is a token's key head with the queries that share it.
+struct RotateAppend : Step {
+    Buffer *qkv, *angles;
+    LayerCache* cache;
+    int heads;
+    RotateAppend(Buffer* qkv, Buffer* angles, LayerCache* cache, int heads)
+        : qkv(qkv), angles(angles), cache(cache), heads(heads) {}
+    void run(const Context& context, Share share, int) override {
+        const Batch& batch = context.batch;
+        const int size = cache->head_size, kv_heads = cache->kv_heads, group = heads / kv_heads;
+        const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+        share.ranges(batch.count() * kv_heads, [&](int first, int last) {
+            for (int item = first; item < last; ++item) {
+                const int t = item / kv_heads, head = item % kv_heads, position = batch.positions[t];
+                const float *cosine = angles->row(t), *sine = cosine + size / 2;
+                float* query = qkv->row(t) + static_cast<size_t>(head) * group * size;
+                for (int each = 0; each < group; ++each, query += size)
+                    context.kernels.rotate(query, cosine, sine, size, scale);
+                float* key = qkv->row(t) + static_cast<size_t>(heads + head) * size;
+                context.kernels.rotate(key, cosine, sine, size, 1.0f);
+                const Span& span = batch.spans[batch.span_of[t]];
+                const int block = batch.blocks[span.blocks + position / BLOCK];
+                context.kernels.append(*cache, head, block, position % BLOCK, key,
+                                       key + static_cast<size_t>(kv_heads) * size);
+            }
+        });
+    }
+};
+
+// What the two parts of attention share for one batch.
+struct AttentionItems {
+    struct Item {
+        AttentionWork work;
+        int token;       // first row of `out`
+        int piece;       // of a split one; -1: all of it
+        size_t partial;  // of a split one: where its partial lies
+    };
+    struct Merge {
+        int token, head, pieces;
+        size_t partial;
+    };
+    Buffer* qkv;
+    LayerCache* cache;
+    int heads, chunk;
+    Buffer* out;
+    std::vector<Item> items;
+    std::vector<Merge> merges;
+    std::vector<float> partials;
+    std::vector<std::vector<float>> scratch;  // of each thread
+
+    int group() const { return heads / cache->kv_heads; }
+
+    void prepare(const Context& context) {
+        const Batch& batch = context.batch;
+        items.clear();
+        merges.clear();
+        if (scratch.size() < static_cast<size_t>(context.threads))
+            scratch.resize(context.threads, std::vector<float>(attention_scratch(cache->head_size)));
+        size_t partial = 0;
+        const size_t width = static_cast<size_t>(group()) * (2 + cache->head_size);
+        for (const Span& span : batch.spans) {
+            if (span.count == 1) {
+                partial += width * cache->kv_heads * one_token(batch, span, partial, width);
+                continue;
+            }
+            for (int first = 0; first < span.count; first += TOKENS)
+                for (int head = 0; head < cache->kv_heads; ++head)
+                    items.push_back({work(batch, span, first, std::min(TOKENS, span.count - first), head),
+                                     span.first + first, -1, 0});
+        }
+        if (partials.size() < partial) partials.resize(partial);
+        // The longest first: what is left at the end is short.
+        std::stable_sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return cost(a) > cost(b); });
+    }
+
+    void run(const Context& context, Share share, int thread) {
+        share.each(static_cast<int>(items.size()), [&](int place) {
+            Item item = items[place];
+            item.work.scratch = scratch[thread].data();
+            if (item.piece >= 0)
+                context.kernels.attend_piece(item.work, item.piece, partials.data() + item.partial);
+            else
+                context.kernels.attend(item.work, to(item.token, item.work.head), out->cols());
+        });
+    }
+
+    void merge(const Context& context, Share share, int thread) {
+        share.each(static_cast<int>(merges.size()), [&](int place) {
+            const Merge& each = merges[place];
+            context.kernels.merge_pieces(partials.data() + each.partial, each.pieces, group(), cache->head_size,
+                                         scratch[thread].data(), to(each.token, each.head));
+        });
+    }
+
+private:
+    static constexpr int TOKENS = 16;  // of a prompt, in one item
+
+    static long cost(const Item& item) {
+        return item.piece >= 0 ? ATTENTION_PIECE
+                               : static_cast<long>(item.work.tokens) * (item.work.first_position + item.work.tokens);
+    }
+
+    float* to(int token, int head) {
+        return out->row(token) + static_cast<size_t>(head) * group() * cache->head_size;
+    }
+
+    AttentionWork work(const Batch& batch, const Span& span, int first, int tokens, int head) {
+        const float* queries =
+            qkv->row(span.first + first) + static_cast<size_t>(head) * group() * cache->head_size;
+        return {cache, batch.blocks.data() + span.blocks, head, group(), span.start + first, tokens, chunk, queries,
+                static_cast<size_t>(qkv->cols()), nullptr};
+    }
+
+    // A token that reads several pieces: one item for each. Returns how many there are; 0 if it is not split.
+    int one_token(const Batch& batch, const Span& span, size_t partial, size_t width) {
+        const int first = chunk > 0 ? span.start / chunk * chunk / ATTENTION_PIECE : 0;
+        const int pieces = span.start / ATTENTION_PIECE + 1 - first;
+        for (int head = 0; head < cache->kv_heads; ++head) {
+            const AttentionWork whole = work(batch, span, 0, 1, head);
+            if (pieces == 1) {
+                items.push_back({whole, span.first, -1, 0});
+                continue;
+            }
+            const size_t at = partial + width * pieces * head;
+            for (int piece = 0; piece < pieces; ++piece)
+                items.push_back({whole, span.first, first + piece, at + width * piece});
+            merges.push_back({span.first, head, pieces, at});
+        }
+        return pieces == 1 ? 0 : pieces;
+    }
+};
+
+struct Attention : Step {
+    std::shared_ptr<AttentionItems> shared;
+    explicit Attention(std::shared_ptr<AttentionItems> shared) : shared(std::move(shared)) {}
+    void prepare(const Context& context) override { shared->prepare(context); }
+    void run(const Context& context, Share share, int thread) override { shared->run(context, share, thread); }
+};
+
+struct MergePieces : Step {
+    std::shared_ptr<AttentionItems> shared;
+    explicit MergePieces(std::shared_ptr<AttentionItems> shared) : shared(std::move(shared)) {}
+    bool needed(const Context&) const override { return !shared->merges.empty(); }
+    void run(const Context& context, Share share, int thread) override { shared->merge(context, share, thread); }
+};
+
+// Attention writes whole heads of several threads into one row; quantising a row comes after all of them.
+struct Quantise : Step {
+    Buffer* buffer;
+    explicit Quantise(Buffer* buffer) : buffer(buffer) {}
+    bool needed(const Context&) const override { return buffer->activations().quanta != nullptr; }
+    void run(const Context& context, Share share, int) override {
+        const Activations to = buffer->activations();
+        share.each(context.batch.count(), [&](int t) { context.kernels.quantise(buffer->row(t), to, t); });
+    }
+};
+
+struct Swiglu : Step {
+    Buffer *gate_up, *out;
+    Swiglu(Buffer* gate_up, Buffer* out) : gate_up(gate_up), out(out) {}
+    void run(const Context& context, Share share, int) override {
+        const Activations to = out->activations();
+        share.each(context.batch.count(), [&](int t) { context.kernels.swiglu(gate_up->row(t), to, t); });
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<Step> embed_step(const Weight* table, Buffer* out) { return std::make_unique<Embed>(table, out); }
+
+std::unique_ptr<Step> gather_step(Buffer* in, Buffer* out) { return std::make_unique<Gather>(in, out); }
+
+std::unique_ptr<Step> rms_norm_step(Buffer* in, const float* weight, float epsilon, Buffer* out, Extent extent) {
+    return std::make_unique<RmsNorm>(in, weight, epsilon, out, extent);
+}
+
+std::unique_ptr<Step> linear_step(std::vector<const Weight*> weights, Buffer* in, Buffer* out, bool add, Extent extent) {
+    return std::make_unique<Linear>(std::move(weights), in, out, add, extent);
+}
+
+std::unique_ptr<Step> angles_step(std::vector<float> frequencies, Buffer* out) {
+    return std::make_unique<Angles>(std::move(frequencies), out);
+}
+
+std::unique_ptr<Step> rotate_append_step(Buffer* qkv, Buffer* angles, LayerCache* cache, int heads) {
+    return std::make_unique<RotateAppend>(qkv, angles, cache, heads);
+}
+
+void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, Buffer* out) {
+    auto shared = std::make_shared<AttentionItems>();
+    shared->qkv = qkv, shared->cache = cache, shared->heads = heads, shared->chunk = chunk, shared->out = out;
+    plan.add(std::make_unique<Attention>(shared));
+    plan.add(std::make_unique<MergePieces>(shared));
+    plan.add(std::make_unique<Quantise>(out));
+}
+
+std::unique_ptr<Step> swiglu_step(Buffer* gate_up, Buffer* out) { return std::make_unique<Swiglu>(gate_up, out); }
+
+}  // namespace quipu

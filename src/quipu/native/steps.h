@@ -1,0 +1,33 @@
+// The steps that plans are made of.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "plan.h"
+
+namespace quipu {
+
+// Which vectors a step works on: those of all tokens; of the gathered ones; of those whose logits are wanted, which
+// come first among the gathered.
+enum class Extent { ALL, GATHERED, SCORED };
+
+// out[t] = table[token t].
+std::unique_ptr<Step> embed_step(const Weight* table, Buffer* out);
+// out[i] = in[rows[i]].
+std::unique_ptr<Step> gather_step(Buffer* in, Buffer* out);
+// out[t] = in[t] / rms(in[t]) * weight.
+std::unique_ptr<Step> rms_norm_step(Buffer* in, const float* weight, float epsilon, Buffer* out, Extent extent);
+// out[t] = [weights[0] x[t] | weights[1] x[t] | ...], or added to what is there.
+std::unique_ptr<Step> linear_step(std::vector<const Weight*> weights, Buffer* in, Buffer* out, bool add, Extent extent);
+// out[t] = cosines and sines of position t times each of `frequencies`, radians per position.
+std::unique_ptr<Step> angles_step(std::vector<float> frequencies, Buffer* out);
+// Rotates queries and keys of [queries | keys | values] rows by `angles`, scales queries by 1 / sqrt(head size), and
+// writes keys and values to the cache.
+std::unique_ptr<Step> rotate_append_step(Buffer* qkv, Buffer* angles, LayerCache* cache, int heads);
+// Grouped-query attention, in two parts: pieces of long contexts side by side, then their merge.
+void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, Buffer* out);
+// out[t] = silu(gate) * up of [gate | up].
+std::unique_ptr<Step> swiglu_step(Buffer* gate_up, Buffer* out);
+
+}  // namespace quipu
