@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +19,24 @@ from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
 from quipu.engine.memory import return_freed_memory
-from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.packing import QUANTIZATIONS
+from quipu.engine.runner import BLOCK_SIZE, Backend
 from quipu.errors import InvalidRequest, NotEnoughMemory
 from quipu.model.chat_format import ChatFormat
-from quipu.model.checkpoint import Checkpoint, memory_plan, open_checkpoint
-from quipu.model.files import reading
+from quipu.model.checkpoint import Checkpoint, open_checkpoint
+from quipu.model.files import file_states, reading
 from quipu.model.lora import ADAPTER_FILES, merged
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Facts
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+KV_DTYPES = ("auto", "f16", "int8", "f32")
+RUNNERS = ("auto", "native", "torch")
 GIB = 1 << 30
+GPU_DEVICE = Path("/dev/nvidiactl")
+"""There where NVIDIA's driver is."""
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what is being done) while a model loads."""
@@ -44,16 +54,22 @@ def load(
     threads: int | None = None,
     adapter: str | Path | None = None,
     kv_memory: float | None = None,
+    kv_dtype: str = "auto",
+    quantize: str | None = None,
+    runner: str = "auto",
     progress: Progress | None = None,
 ) -> LocalModel:
     """Load ``model`` (a GGUF file, a Hugging Face or Meta folder, a known name) and start its engine.
 
     ``name`` is what it is called (default: from the file). ``context``: most tokens of prompt and answer (default:
     the model's own, or what fits the memory). ``concurrency``: answers generated at once; ``queue``: requests that
-    may wait beyond them. ``dtype`` auto is float32 for float32 checkpoints, else bfloat16. ``device`` auto is the
-    GPU if there is one. ``threads``: CPU threads (default: all cores). ``adapter``: a folder with a PEFT LoRA
-    adapter to merge. ``kv_memory``: GiB for the KV cache (default: ``concurrency`` contexts, at most half of the
-    memory that is free once the weights are in).
+    may wait beyond them. ``device`` auto is the GPU if there is one. ``runner``: ``native`` are quipu's own kernels
+    for the CPU, ``torch`` runs on a GPU, too; auto takes the native one on a CPU. ``dtype`` auto computes with weights
+    as they are stored on the native runner; on torch it is float32 for float32 checkpoints, else bfloat16.
+    ``quantize`` ("q8", "q4"): make 8 or 4 bits of weights that are stored as floats, native only. ``kv_dtype`` of keys
+    and values on the native runner: f16 (auto), int8 or f32. ``threads``: CPU threads (default: all cores).
+    ``adapter``: a folder with a PEFT LoRA adapter to merge. ``kv_memory``: GiB for the KV cache (default:
+    ``concurrency`` contexts, at most half of the memory that is free once the weights are in).
 
     Raises ModelNotFound, CheckpointError and its kinds, and InvalidRequest for an option that cannot be met.
     """
@@ -62,51 +78,63 @@ def load(
         raise InvalidRequest(f"kv_memory must be a number of GiB above 0, got {kv_memory}", param="kv_memory")
     if queue < 0:
         raise InvalidRequest(f"queue must be 0 or more, got {queue}", param="queue")
-    if dtype not in DTYPES:
-        raise InvalidRequest(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}", param="dtype")
-    torch_runner = _torch_runner()
-    where = torch_runner.find_device(device)
+    _one_of("dtype", dtype, DTYPES)
+    _one_of("kv_dtype", kv_dtype, KV_DTYPES)
+    _one_of("quantize", quantize, (None, *QUANTIZATIONS))
+    _one_of("runner", runner, RUNNERS)
+    native = _runs_natively(runner, device)
+    if not native:
+        _refuse_native_options(kv_dtype=kv_dtype if kv_dtype != "auto" else None, quantize=quantize)
+    torch_runner = None if native else _torch_runner()
+    where = None if torch_runner is None else torch_runner.find_device(device)
     checkpoint = open_checkpoint(model)
     tensors = checkpoint.tensors
     if adapter is not None:
         tensors = merged(tensors, Path(adapter))
-    run_dtype = checkpoint.run_dtype(dtype)
-    length, blocks = _plan(checkpoint, run_dtype, torch_runner.free_memory(where), context, concurrency, kv_memory)
+    backend: Backend
+    if torch_runner is None:
+        from quipu.engine.native_backend import NativeBackend
+
+        backend = NativeBackend(
+            checkpoint.config, tensors, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype, threads=threads,
+            identity=_identity(checkpoint, adapter),
+        )  # fmt: skip
+    else:
+        run_dtype = checkpoint.run_dtype(dtype)
+        backend = torch_runner.TorchBackend(checkpoint.config, tensors, run_dtype, where, threads)
+    length, blocks = _plan(checkpoint, backend, context, concurrency, kv_memory)
     tokenizer = _tokenizer(checkpoint)
     # What can be refused is refused now: not after minutes of loading, nor with an engine running that nobody holds.
     chat_format = _chat_format(checkpoint, tokenizer)
     # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
     checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
     checkpoint.check_unchanged()
-    runner = torch_runner.TorchRunner.load(
-        checkpoint.config, tensors, run_dtype, where, blocks, threads=threads, progress=progress
-    )
+    computes = backend.runner(blocks, progress)
     checkpoint.check_unchanged()  # a file that was written to meanwhile is weights of two models
     return_freed_memory()
 
     def reference(ids: Sequence[int]) -> NDArray[np.float32]:
         checkpoint.check_unchanged()  # it reads the files again, long after they were opened
-        logits: NDArray[np.float32] = torch_runner.reference(checkpoint.config, tensors, ids)
-        return logits
+        return backend.reference(ids)
 
     end_ids = {*checkpoint.eos_ids, *(tokenizer.eos_ids if tokenizer else ())}
     return LocalModel(
         Engine(
-            runner,
+            computes,
             context_length=length,
             end_ids=end_ids,
             vocabulary=tokenizer.vocabulary if tokenizer else None,
             concurrency=concurrency,
             queue=queue,
         ),
-        _facts(checkpoint, name, run_dtype),
+        _facts(checkpoint, name, backend.dtype),
         tokenizer,
         chat_format,
         sampling_defaults=checkpoint.sampling_defaults,
         reference=reference,
         file_hash=lambda: files_hash(checkpoint, adapter),
-        hardware=torch_runner.hardware(where, threads),
-        peak_memory=lambda: torch_runner.used_memory(where),
+        hardware=backend.hardware,
+        peak_memory=backend.used_memory,
     )
 
 
@@ -132,19 +160,69 @@ def _at_least_one(**options: int | None) -> None:
             raise InvalidRequest(f"{option} must be 1 or more, got {value}", param=option)
 
 
+def _one_of(option: str, value: str | None, known: Sequence[str | None]) -> None:
+    if value not in known:
+        names = ", ".join(each for each in known if each is not None)
+        raise InvalidRequest(f"{option} is {value!r}; it must be one of {names}", param=option)
+
+
+def _runs_natively(runner: str, device: str) -> bool:
+    """Whether the native kernels compute; raises InvalidRequest where they are asked for and cannot.
+
+    Without importing torch, which takes a second: a GPU that it could use shows as a device file.
+    """
+    if runner == "torch":
+        return False
+    if runner == "native" and device not in ("auto", "cpu"):
+        raise InvalidRequest(
+            f"the native runner computes on the CPU, not on {device}; use runner torch", param="device"
+        )
+    gpu = device not in ("auto", "cpu") or (device == "auto" and GPU_DEVICE.exists() and find_spec("torch") is not None)
+    if runner == "auto" and gpu:
+        return False
+    try:
+        import quipu.native  # noqa: F401
+    except ImportError as error:
+        if runner == "auto" and find_spec("torch") is not None:
+            return False
+        raise InvalidRequest(
+            f"running a model needs quipu's CPU kernels, which were not built when it was installed ({error}). Install "
+            "a C++ compiler (Debian: g++) and then quipu-llama again, or use PyTorch: pip install 'quipu-llama[torch]'"
+        ) from error
+    return True
+
+
+def _refuse_native_options(**options: str | None) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise InvalidRequest(
+                f"{option} {value} is for the native runner, and this model runs on torch; leave it out, or use "
+                "device cpu and runner native",
+                param=option,
+            )
+
+
 def _torch_runner() -> ModuleType:
     try:
         from quipu.engine import torch_runner
     except ImportError as error:
         raise InvalidRequest(
-            f"running a model needs torch, which could not be imported ({error}); install it with: "
-            "pip install 'quipu-llama[torch]'"
+            f"running a model this way needs torch, which could not be imported ({error}); install it with: "
+            "pip install 'quipu-llama[torch]', or use device cpu and runner native"
         ) from error
     return torch_runner
 
 
+def _identity(checkpoint: Checkpoint, adapter: str | Path | None) -> dict[str, Any]:
+    """What names a checkpoint's packed weights: its files as they are now, and the adapter's."""
+    states = dict(checkpoint.states)
+    if adapter is not None:
+        states |= file_states(Path(adapter) / name for name in ADAPTER_FILES)
+    return {"files": [[str(path.resolve()), *state] for path, state in sorted(states.items())]}
+
+
 def _plan(
-    checkpoint: Checkpoint, dtype: str, free: int, context: int | None, concurrency: int, kv_memory: float | None
+    checkpoint: Checkpoint, backend: Backend, context: int | None, concurrency: int, kv_memory: float | None
 ) -> tuple[int, int]:
     """Context length in tokens and size of the KV cache in blocks; raises InvalidRequest where memory is too small."""
     own = checkpoint.config.context_length
@@ -152,12 +230,17 @@ def _plan(
         raise InvalidRequest(
             f"context {context} is more than the {own} tokens this model was made for", param="context"
         )
-    plan = memory_plan(checkpoint.config, dtype=dtype, context=BLOCK_SIZE, concurrency=1, block_size=BLOCK_SIZE)
-    per_block = plan.kv_bytes
-    left = free - plan.weights_bytes
+    free, weights, per_block = backend.free_memory(), backend.weights_bytes, backend.block_bytes
+    left = free - weights
+    if backend.reads_from_disk and left < free // 4:
+        left = free // 4  # the rest of the weights is read from disk, again and again: slow, but it runs
+        log.warning(
+            "the weights take %.1f GiB and %.1f GiB of memory are free: part of them is read from disk for every token",
+            weights / GIB, free / GIB,
+        )  # fmt: skip
     if left < per_block:
         raise NotEnoughMemory(
-            f"the weights take {plan.weights_bytes / GIB:.1f} GiB in {dtype} and {free / GIB:.1f} GiB of memory are "
+            f"the weights take {weights / GIB:.1f} GiB in {backend.dtype} and {free / GIB:.1f} GiB of memory are "
             "free; close other programs or choose a smaller model"
         )
     room = int(left / 2 if kv_memory is None else kv_memory * GIB) // per_block
@@ -172,7 +255,7 @@ def _plan(
     cache = blocks * per_block
     if cache > left:
         raise NotEnoughMemory(
-            f"the weights take {plan.weights_bytes / GIB:.1f} GiB in {dtype}, the KV cache {cache / GIB:.1f} GiB as "
+            f"the weights take {weights / GIB:.1f} GiB in {backend.dtype}, the KV cache {cache / GIB:.1f} GiB as "
             f"asked, and {free / GIB:.1f} GiB of memory are free; ask for less --kv-memory, or for a smaller --context "
             "or --concurrency",
             param="kv_memory",

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu import native
-from quipu.engine.packed import PackedMatrix, PackedWeights
+from quipu.engine.packed import PackedMatrix, PackedWeights, packed_weights
 from quipu.engine.runner import BLOCK_SIZE, Span
 from quipu.model.config import ModelConfig
-from quipu.model.weights import EMBEDDING, OUTPUT
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
 
 KV_DTYPES = ("f16", "int8", "f32")
 
@@ -136,6 +136,7 @@ class _Layer:
         self.product = plan.buffer(config.intermediate_size)
 
     def add(self, weights: PackedWeights, prefix: str, cache: native.Cache) -> None:
+        """Append the steps of the layer whose weights begin with ``prefix``."""
         plan, config = self.plan, self.config
 
         def matrices(*names: str) -> list[native.Weight]:
@@ -158,3 +159,45 @@ class _Layer:
 
 def _weight(plan: native.Plan, matrix: PackedMatrix) -> native.Weight:
     return plan.weight(matrix.kind, matrix.rows, matrix.cols, matrix.data)
+
+
+def layer_states(
+    config: ModelConfig, weights: PackedWeights, prefix: str, states: NDArray[np.float32], threads: int
+) -> NDArray[np.float32]:
+    """float32 [tokens, hidden] before and after the decoder layer called ``prefix``, its cache in float32, too."""
+    blocks = -(-len(states) // BLOCK_SIZE)
+    plan, state = _plan_over(states, threads)
+    angles = plan.buffer(config.head_size)
+    plan.angles(config.rope.inverse_frequencies().tolist(), angles)
+    cache = plan.cache("f32", config.kv_heads, config.head_size, blocks)
+    _Layer(plan, config, state, angles).add(weights, prefix, cache)
+    _run_whole(plan, len(states), blocks, [])
+    return plan.read(state, len(states))
+
+
+def output_logits(
+    config: ModelConfig, weights: PackedWeights, states: NDArray[np.float32], threads: int
+) -> NDArray[np.float32]:
+    """float32 [tokens, vocabulary] from the states after the last layer."""
+    plan, state = _plan_over(states, threads)
+    final, logits = plan.buffer(config.hidden_size), plan.buffer(config.vocabulary)
+    plan.rms_norm(state, weights.vectors["model.norm.weight"], config.norm_epsilon, final)
+    plan.linear([_weight(plan, weights.matrices.get(OUTPUT) or weights.matrices[EMBEDDING])], final, logits)
+    _run_whole(plan, len(states), 0, [])
+    return plan.read(logits, len(states))
+
+
+def _plan_over(states: NDArray[np.float32], threads: int) -> tuple[native.Plan, native.Buffer]:
+    """A plan that begins with ``states`` [tokens, hidden]: an embedding of which token t is row t."""
+    plan = native.Plan(threads, native.instruction_sets()[0])
+    state = plan.buffer(states.shape[1])
+    table = Tensor("states", states.shape, "F32", np.ascontiguousarray(states).view(np.uint8).reshape(-1))
+    packed = packed_weights({"states": table}, {"states": "F32"}, None, threads=threads)
+    plan.embed(_weight(plan, packed.matrices["states"]), state)
+    return plan, state
+
+
+def _run_whole(plan: native.Plan, tokens: int, blocks: int, rows: Sequence[int]) -> None:
+    every = range(tokens)
+    counts = (_integers([tokens]), _integers([0]), _integers(range(blocks)), _integers([blocks]))
+    plan.run(_integers(every), *counts, _integers(rows), len(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,4 +49,34 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Free what the runner holds."""
+        ...
+
+
+class Backend(Protocol):
+    """A way to compute one model, before it is loaded: what it would take, then the runner itself."""
+
+    dtype: str
+    """What it computes in, as Facts says it."""
+    weights_bytes: int
+    block_bytes: int
+    """Of one block of the KV cache."""
+    reads_from_disk: bool
+    """Weights beyond the memory that is free are read from disk when they are needed, slowly, instead of refused."""
+    hardware: str
+    """What computes: the accelerator, or the processor, its cores and the kernels."""
+
+    def free_memory(self) -> int:
+        """Bytes that can be used without swapping."""
+        ...
+
+    def used_memory(self) -> int:
+        """Most bytes that were in use until now."""
+        ...
+
+    def runner(self, blocks: int, progress: Callable[[int, int, str], None] | None = None) -> Runner:
+        """Load the weights and make room for ``blocks`` blocks."""
+        ...
+
+    def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """float32 [tokens, vocabulary] in float32 arithmetic, straight from the checkpoint."""
         ...

@@ -14,6 +14,7 @@ from quipu.engine.memory import available_memory, peak_memory
 from quipu.engine.runner import BLOCK_SIZE, Span
 from quipu.errors import InvalidRequest
 from quipu.model.attention import Extent, PagedCache
+from quipu.model.checkpoint import memory_plan
 from quipu.model.config import ModelConfig
 from quipu.model.llama import Llama, Tensors, reference_logits
 
@@ -31,45 +32,48 @@ def find_device(device: str) -> torch.device:
     return found
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be used without swapping: of the GPU, or of this machine and its control group."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return available_memory()
+class TorchBackend:
+    """See ``runner.Backend``. ``dtype`` is bfloat16, float16 or float32."""
 
+    reads_from_disk = False
 
-def used_memory(device: torch.device) -> int:
-    """Most bytes that were in use until now: of the GPU, or of this process."""
-    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else peak_memory()
+    def __init__(
+        self, config: ModelConfig, tensors: Tensors, dtype: str, device: torch.device, threads: int | None
+    ) -> None:
+        plan = memory_plan(config, dtype=dtype, context=BLOCK_SIZE, concurrency=1, block_size=BLOCK_SIZE)
+        self.dtype = dtype
+        self.weights_bytes = plan.weights_bytes
+        self.block_bytes = plan.kv_bytes
+        self._config, self._tensors, self._device = config, tensors, device
+        self._threads = threads or len(os.sched_getaffinity(0))
+        on_gpu = device.type == "cuda"
+        self.hardware = torch.cuda.get_device_name(device) if on_gpu else f"{processor()}, {self._threads} cores"
 
+    def free_memory(self) -> int:
+        """Of the GPU, or of this machine and its control group."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self._device)[0])
+        return available_memory()
 
-def hardware(device: torch.device, threads: int | None) -> str:
-    """What computes there: the GPU's name, or the processor's and how many of its cores."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{processor()}, {threads or len(os.sched_getaffinity(0))} cores"
+    def used_memory(self) -> int:
+        """Of the GPU, or of this process."""
+        return int(torch.cuda.max_memory_allocated(self._device)) if self._device.type == "cuda" else peak_memory()
+
+    def runner(self, blocks: int, progress: Callable[[int, int, str], None] | None = None) -> TorchRunner:
+        """Build the network from the checkpoint's tensors and make room for ``blocks`` blocks."""
+        torch.set_num_threads(self._threads)
+        dtype = getattr(torch, self.dtype)
+        network = Llama(self._config, self._tensors, dtype, self._device, progress=progress)
+        network.pack()
+        return TorchRunner(network, blocks)
+
+    def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """See ``llama.reference_logits``."""
+        return np.asarray(reference_logits(self._config, self._tensors, ids).numpy())
 
 
 class TorchRunner:
     """Holds the network and its KV cache of ``blocks`` blocks; see ``runner.Runner``."""
-
-    @classmethod
-    def load(
-        cls,
-        config: ModelConfig,
-        tensors: Tensors,
-        dtype: str,
-        device: torch.device,
-        blocks: int,
-        *,
-        threads: int | None = None,
-        progress: Callable[[int, int, str], None] | None = None,
-    ) -> TorchRunner:
-        """Build the network from a checkpoint's tensors and make room for ``blocks`` blocks."""
-        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-        network = Llama(config, tensors, getattr(torch, dtype), device, progress=progress)
-        network.pack()
-        return cls(network, blocks)
 
     def __init__(self, network: Llama, blocks: int) -> None:
         self.blocks = blocks
@@ -123,8 +127,3 @@ def _wanted_rows(spans: Sequence[Span]) -> tuple[list[int], list[int]]:
         counts.append(len(wanted))
         start = end
     return rows, counts
-
-
-def reference(config: ModelConfig, tensors: Tensors, ids: Sequence[int]) -> NDArray[np.float32]:
-    """float32 [tokens, vocabulary] in float32 arithmetic; see ``llama.reference_logits``."""
-    return np.asarray(reference_logits(config, tensors, ids).numpy())

@@ -26,19 +26,21 @@ _PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Adapted(Tensor):
+class Adapted(Tensor):
     """A tensor whose values are those of ``base`` plus ``scale`` times B A, computed in float32 when asked for."""
 
     base: Tensor | None = None
     delta: tuple[NDArray[np.float32], NDArray[np.float32], float] | None = None
 
     def float32(self) -> NDArray[np.float32]:
+        """See Tensor."""
         assert self.base is not None
         assert self.delta is not None
         up, down, scale = self.delta
         return self.base.float32() + np.float32(scale) * (up @ down)
 
     def packed(self) -> NDArray[np.uint8]:
+        """See Tensor."""
         return self.float32().view(np.uint8)
 
 
@@ -63,7 +65,7 @@ def merged(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
                 "it is of another model"
             )
         delta = (up.float32(), down.float32(), _scale(config, module, folder, down.shape[0]))
-        result[name] = _Adapted(name, base.shape, "F32", base.data, None, base, delta)
+        result[name] = Adapted(name, base.shape, "F32", base.data, None, base, delta)
     return result
 
 

@@ -9,14 +9,15 @@
 namespace quipu {
 
 // Vectors of one step, one row a token. Producers fill `values` and, where weights that read them are quantised, the
-// other form: int8 in groups of 32 with a scale each, x ~ scale * q, the last group filled up with zeros.
+// other form: int8 with a scale for each 16, x ~ scale * q, the last group of 32 filled up with zeros. Half of the
+// weights' groups, for half the error (docs/log.md).
 struct Activations {
     int cols = 0;
-    float* values = nullptr;  // [tokens, cols]
-    int8_t* quanta = nullptr;  // [tokens, groups * 32], or null: no reader wants it
-    float* scales = nullptr;   // [tokens, groups]
-    float* scaled_sums = nullptr;  // [tokens, groups]: scale * sum of q
-    int32_t* sums = nullptr;       // [tokens, groups]
+    float* values = nullptr;       // [tokens, cols]
+    int8_t* quanta = nullptr;      // [tokens, groups * 32], or null: no reader wants it
+    float* scales = nullptr;       // [tokens, groups * 2]
+    int32_t* sums = nullptr;       // [tokens, groups * 2]: of q
+    float* scaled_sums = nullptr;  // [tokens, groups]: of scale * q
 
     int groups() const { return (cols + GROUP - 1) / GROUP; }
 };

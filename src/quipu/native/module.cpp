@@ -195,7 +195,8 @@ public:
         for (size_t place = 0; place < counts.size(); ++place) {
             const int64_t count = counts.data()[place], start = starts.data()[place];
             const int64_t room = block_counts.data()[place];
-            require(count > 0 && start >= 0 && room >= 0 && (start + count + BLOCK - 1) / BLOCK <= room,
+            const bool held = blocks_ == 0 || (start + count + BLOCK - 1) / BLOCK <= room;  // no cache, no blocks
+            require(count > 0 && start >= 0 && room >= 0 && held,
                     "the blocks of a span do not hold its positions");
             require(first + count <= batch.count() && first_block + room <= static_cast<int64_t>(batch.blocks.size()),
                     "spans are longer than what they are parts of");

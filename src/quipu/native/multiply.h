@@ -79,18 +79,16 @@ inline __attribute__((always_inline)) void multiply_quantised(const Weight& weig
         for (int t = 0; t < tokens; ++t) {
             const int8_t* row = quanta + (static_cast<size_t>(t) * stride + g) * GROUP;
             const size_t place = at + static_cast<size_t>(t) * stride + g;
-            i32x16 sums = i32x16{} + Group<kind>::start(x.sums[place]);
-            i32x16 others{};  // a second chain, where few tokens leave the first one waiting; integers add exactly
-#pragma GCC unroll 8
-            for (int j = 0; j < 8; ++j) {
-                const int32_t four = load_four(row + 4 * j);
-                if (tokens <= 2 && j % 2)
-                    others = Group<kind>::products(others, group.quanta[j], four);
-                else
-                    sums = Group<kind>::products(sums, group.quanta[j], four);
+            const float* scales = x.scales + 2 * place;
+            i32x16 first_half = i32x16{} + Group<kind>::start(x.sums[2 * place]);
+            i32x16 second_half = i32x16{} + Group<kind>::start(x.sums[2 * place + 1]);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; ++j) {
+                first_half = Group<kind>::products(first_half, group.quanta[j], load_four(row + 4 * j));
+                second_half = Group<kind>::products(second_half, group.quanta[j + 4], load_four(row + 4 * j + 16));
             }
-            if constexpr (tokens <= 2) sums += others;
-            total[t] = fma(to_float(sums), group.scales * splat(x.scales[place]), total[t]);
+            const f32x16 both = fma(to_float(second_half), splat(scales[1]), to_float(first_half) * splat(scales[0]));
+            total[t] = fma(both, group.scales, total[t]);
             if constexpr (Group<kind>::has_minimum)
                 total[t] = fma(group.minima, splat(x.scaled_sums[place]), total[t]);
         }

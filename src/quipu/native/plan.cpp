@@ -23,7 +23,7 @@ T* allocate(size_t count) {
 void Buffer::Free::operator()(void* memory) const { std::free(memory); }
 
 Activations Buffer::activations() const {
-    return {cols_, values_.get(), quanta_.get(), scales_.get(), scaled_sums_.get(), sums_.get()};
+    return {cols_, values_.get(), quanta_.get(), scales_.get(), sums_.get(), scaled_sums_.get()};
 }
 
 void Buffer::reserve(int rows) {
@@ -33,9 +33,9 @@ void Buffer::reserve(int rows) {
     if (quantised_) {
         const size_t groups = static_cast<size_t>(rows) * ((cols_ + GROUP - 1) / GROUP);
         quanta_.reset(allocate<int8_t>(groups * GROUP));
-        scales_.reset(allocate<float>(groups));
+        scales_.reset(allocate<float>(groups * 2));
         scaled_sums_.reset(allocate<float>(groups));
-        sums_.reset(allocate<int32_t>(groups));
+        sums_.reset(allocate<int32_t>(groups * 2));
     }
     rows_ = rows;
 }

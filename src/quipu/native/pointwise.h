@@ -24,30 +24,36 @@ inline void store_row(float* row, int at, int count, f32x16 value) {
 
 inline f32x16 magnitude(f32x16 value) { return reinterpret_cast<f32x16>(reinterpret_cast<i32x16>(value) & 0x7fffffff); }
 
+// Sixteen values into the quantised form: their quanta go to `quanta`; gives the scale and the sum of the quanta.
+inline float quantise_sixteen(f32x16 values, int8_t* quanta, int32_t* total) {
+    const f32x16 size = magnitude(values);
+    const float most = largest(size);
+    // One value that is no number makes the scale none, so that it cannot vanish on the way.
+    const bool finite = std::isfinite(most) && std::isfinite(sum(size));
+    const float inverse = finite && most > 1e-30f ? 127.0f / most : 0.0f;
+    const f32x16 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+    const f32x16 scaled = (finite ? values : f32x16{}) * splat(inverse);
+    const i32x16 rounded = reinterpret_cast<i32x16>(scaled + magic) - 0x4b400000;
+    typedef int8_t i8x16 __attribute__((vector_size(16)));
+    const i8x16 narrow = __builtin_convertvector(rounded, i8x16);
+    std::memcpy(quanta, &narrow, LANES);
+    *total = 0;
+    for (int lane = 0; lane < LANES; ++lane) *total += rounded[lane];
+    return finite ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
+}
+
 void quantise(const float* in, const Activations& out, int t) {
     const size_t row = static_cast<size_t>(t) * out.groups();
     for (int g = 0; g < out.groups(); ++g) {
-        const f32x16 low = load_row(in, g * GROUP, out.cols);
-        const int rest = out.cols - g * GROUP - LANES;
-        const f32x16 high = rest > 0 ? load_row(in, g * GROUP + LANES, out.cols) : f32x16{};
-        const float most = largest(larger(magnitude(low), magnitude(high)));
-        // One value that is no number makes the scale none, so that it cannot vanish on the way.
-        const bool finite = std::isfinite(most) && std::isfinite(sum(magnitude(low) + magnitude(high)));
-        const float inverse = finite && most > 1e-30f ? 127.0f / most : 0.0f;
-        const f32x16 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
-        const f32x16 none{};
-        const i32x16 first = reinterpret_cast<i32x16>((finite ? low : none) * splat(inverse) + magic) - 0x4b400000;
-        const i32x16 second = reinterpret_cast<i32x16>((finite ? high : none) * splat(inverse) + magic) - 0x4b400000;
-        typedef int8_t i8x16 __attribute__((vector_size(16)));
-        const i8x16 narrow[2] = {__builtin_convertvector(first, i8x16), __builtin_convertvector(second, i8x16)};
-        std::memcpy(out.quanta + (row + g) * GROUP, narrow, GROUP);
-        const i32x16 both = first + second;
-        int32_t total = 0;
-        for (int lane = 0; lane < LANES; ++lane) total += both[lane];
-        const float scale = finite ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
-        out.scales[row + g] = scale;
-        out.sums[row + g] = total;
-        out.scaled_sums[row + g] = scale * static_cast<float>(total);
+        float scaled_sum = 0;
+        for (int half = 0; half < 2; ++half) {
+            const int at = g * GROUP + half * LANES;
+            const f32x16 values = at < out.cols ? load_row(in, at, out.cols) : f32x16{};
+            const size_t place = (row + g) * 2 + half;
+            out.scales[place] = quantise_sixteen(values, out.quanta + place * LANES, out.sums + place);
+            scaled_sum += out.scales[place] * static_cast<float>(out.sums[place]);
+        }
+        out.scaled_sums[row + g] = scaled_sum;
     }
 }
 

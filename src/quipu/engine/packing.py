@@ -1,0 +1,163 @@
+"""From a checkpoint's tensors to the memory that the native kernels read: which kind each becomes, and the work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quipu.errors import InvalidRequest
+from quipu.model.lora import Adapted
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
+
+QUANTIZATIONS = ("q8", "q4")
+_FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_AS_STORED = {"Q4_K": "Q4_1", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+"""Kinds without kernels of their own: scales rounded to halves, or quantised anew to eight bits (docs/formats.md)."""
+_TILE = 16
+_GROUP = 32
+_PIECE = 4 << 20
+"""Bytes packed at once by one thread: progress is seen, and what is dequantised on the way stays small."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def packed_kind(name: str, tensor: Tensor, dtype: str, quantize: str | None) -> str:
+    """The kernel's kind that a matrix becomes.
+
+    ``dtype`` "auto" keeps what is stored, else all are converted to it. ``quantize`` makes "q8" or "q4" of matrices
+    stored as floats; embedding and output stay at eight bits, for what they lose is seen in every token.
+    """
+    stored = tensor.kind
+    if isinstance(tensor, Adapted) and tensor.base is not None:
+        # An adapter's change is smaller than the steps of a quantised matrix: it must not be rounded away.
+        stored = tensor.base.kind if tensor.base.kind in _FLOATS.values() else "BF16"
+    if quantize is not None and stored in _FLOATS.values():
+        return "Q8_0" if quantize == "q8" or name in (EMBEDDING, OUTPUT) else "Q4_1"
+    return _AS_STORED.get(stored, stored) if dtype == "auto" else _FLOATS[dtype]
+
+
+def packed_kinds(tensors: Mapping[str, Tensor], dtype: str, quantize: str | None) -> dict[str, str]:
+    """``packed_kind`` of every matrix. Raises InvalidRequest where nothing is left to quantise, or for both at once."""
+    if quantize is not None and dtype != "auto":
+        raise InvalidRequest(f"quantize {quantize} and dtype {dtype} exclude each other; give one", param="quantize")
+    matrices = {name: tensor for name, tensor in tensors.items() if len(tensor.shape) == 2}
+    if quantize is not None and not any(tensor.kind in _FLOATS.values() for tensor in matrices.values()):
+        stored = ", ".join(sorted({tensor.kind for tensor in matrices.values()}))
+        raise InvalidRequest(
+            f"quantize {quantize} is for checkpoints in float32, float16 or bfloat16; this one is quantised already "
+            f"({stored}): load it without",
+            param="quantize",
+        )
+    return {name: packed_kind(name, tensor, dtype, quantize) for name, tensor in matrices.items()}
+
+
+def packed_bytes(kind: str, rows: int, cols: int) -> int:
+    """Bytes of a packed matrix; native/formats.h has the layout. Here as well, so that a plan needs no kernels."""
+    groups = -(-cols // _GROUP)
+    halves = -(-groups * _TILE * 2 // 64) * 64
+    tile = {
+        "F32": -(-cols * _TILE * 4 // 64) * 64,
+        "F16": -(-cols * _TILE * 2 // 64) * 64,
+        "BF16": -(-cols * _TILE * 2 // 64) * 64,
+        "Q4_0": halves + groups * 256,
+        "Q4_1": 2 * halves + groups * 256,
+        "Q5_0": halves + groups * 320,
+        "Q5_1": 2 * halves + groups * 320,
+        "Q8_0": halves + groups * 512,
+    }[kind]
+    return -(-rows // _TILE) * tile
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What packing lost: root of mean squares of the errors over that of the weights; 0 where it is exact."""
+
+    squared_error: float = 0.0
+    squared: float = 0.0
+
+    @property
+    def relative(self) -> float:
+        """0 means that every weight is what the file says."""
+        return math.sqrt(self.squared_error / self.squared) if self.squared else 0.0
+
+    def __add__(self, other: Loss) -> Loss:
+        return Loss(self.squared_error + other.squared_error, self.squared + other.squared)
+
+
+def pack_all(
+    tensors: Mapping[str, Tensor],
+    kinds: Mapping[str, str],
+    memory: Mapping[str, NDArray[np.uint8]],
+    *,
+    threads: int,
+    done_with: Callable[[Tensor], None],
+    progress: Progress | None = None,
+) -> dict[str, Loss]:
+    """Pack every matrix of ``kinds`` into ``memory`` [packed_bytes], side by side; returns what each lost.
+
+    ``done_with`` hears of each tensor that is not needed any more.
+    """
+    total = sum(memory[name].nbytes for name in kinds)
+    done = 0
+    losses: dict[str, Loss] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for name, kind in kinds.items():
+                loss = Loss()
+                pieces = list(_pieces(tensors[name], kind, memory[name]))
+                for packed, lost in zip(pieces, pool.map(_pack_piece, pieces), strict=True):
+                    loss += lost
+                    done += packed[2].nbytes
+                    if progress is not None:
+                        progress(done, total, "packing weights")
+                losses[name] = loss
+                done_with(tensors[name])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return losses
+
+
+_Piece = tuple[Tensor, str, NDArray[np.uint8]]
+
+
+def _pieces(tensor: Tensor, kind: str, memory: NDArray[np.uint8]) -> Iterator[_Piece]:
+    """Some rows of ``tensor`` each, whole tiles, with the memory that they go to."""
+    rows, cols = tensor.shape
+    tile = packed_bytes(kind, _TILE, cols)
+    step = max(1, _PIECE // tile) * _TILE
+    if isinstance(tensor, Adapted):  # its rows are computed, all at once
+        tensor = Tensor(tensor.name, tensor.shape, "F32", tensor.packed().reshape(-1))
+    stored = tensor.data.reshape(rows, -1)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        data = stored[first:last] if tensor.row_order is None else stored[tensor.row_order[first:last]]
+        part = replace(tensor, shape=(last - first, cols), data=data.reshape(-1), row_order=None)
+        yield part, kind, memory[first // _TILE * tile : -(-last // _TILE) * tile]
+
+
+def _pack_piece(piece: _Piece) -> Loss:
+    from quipu import native
+
+    tensor, kind, memory = piece
+    stored, data = tensor.kind, tensor.data
+    if kind in _FLOATS.values() and stored != kind:
+        stored, data = kind, as_floats(tensor.float32(), kind)
+    return Loss(*native.pack(stored, data, tensor.shape[0], tensor.shape[1], kind, memory))
+
+
+def as_floats(values: NDArray[np.float32], kind: str) -> NDArray[np.uint8]:
+    """float32 values in ``kind`` (F32, F16, BF16), rounded to nearest even, as bytes."""
+    if kind == "F16":
+        with np.errstate(over="ignore"):  # beyond float16's range is infinity, as for every converter
+            return values.astype(np.float16).reshape(-1).view(np.uint8)
+    if kind == "BF16":
+        bits = values.reshape(-1).view(np.uint32)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+        return np.where(np.isnan(values.reshape(-1)), 0x7FC0, rounded).astype(np.uint16).view(np.uint8)
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
