@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from native.plans import FLOATS, K_KINDS, KINDS, SETS, Fed, decoded, quantised, stored_rows
 
 tokens_up_to_64 = st.one_of(st.integers(1, 9), st.integers(1, 64))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from native.plans import SETS, Fed
 
 widths = st.one_of(st.integers(1, 70), st.sampled_from([576, 1536, 2048]))
