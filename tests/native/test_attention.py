@@ -3,6 +3,8 @@
 Rotation is tested elsewhere: here every frequency is 0, so that keys are cached as they come.
 """
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,10 +49,9 @@ class Attending:
 
     def run(self, tokens, starts, tables):
         counts = [len(each) for each in tokens]
-        self.fed.plan.run(
-            integers(sum(tokens, [])), integers(counts), integers(starts), integers(sum(tables, [])),
-            integers([len(each) for each in tables]), integers([]), 0,
-        )  # fmt: skip
+        flat = [list(chain.from_iterable(each)) for each in (tokens, tables)]
+        lengths = [len(each) for each in tables]
+        self.fed.plan.run(*map(integers, (flat[0], counts, starts, flat[1], lengths, [])), 0)
         return np.split(self.fed.plan.read(self.out, sum(counts)), np.cumsum(counts)[:-1])
 
     def step(self, parts):
@@ -116,7 +117,7 @@ def cases(draw):
     # Large heads where there are few of them: the reference takes float64's time.
     size = 2 * draw(st.one_of(st.integers(1, 128 // group), st.sampled_from([1, 4, 8, 16, 32, 64])))
     size = min(size, 128)
-    lengths = draw(st.lists(st.sampled_from(EDGES), min_size=1, max_size=3))
+    lengths = [draw(st.sampled_from(EDGES)), *draw(st.lists(st.sampled_from(EDGES[:7]), max_size=3))]
     # Some large piece in every round: hundreds of steps of one token each would take the time of all the others.
     pieces = draw(st.lists(st.sampled_from([0, 1, 1, 2, 15, 16, 17, 64]), max_size=4))
     pieces.insert(draw(st.integers(0, len(pieces))), draw(st.sampled_from([100, 255, 256, 257, 600])))
@@ -161,8 +162,8 @@ def test_a_chunk_that_ends_within_a_span(start, chunk):
     np.testing.assert_allclose(np.concatenate(parts), expected, rtol=0, atol=1e-5)
 
 
-# Relative to the root mean square of what comes out in float32; measured 3.8e-4 and 8.7e-3 over normal keys and values.
-@pytest.mark.parametrize(("kind", "limit"), [("f16", 6e-4), ("int8", 1.2e-2)])
+# Relative to the root mean square of what comes out in float32, over normal keys and values; measured: 4.7e-4, 1.14e-2.
+@pytest.mark.parametrize(("kind", "limit"), [("f16", 6e-4), ("int8", 1.4e-2)])
 def test_what_a_narrow_cache_costs(kind, limit):
     attending = Attending([600], 3, 3, 64, 1, kind=kind)
     exact = attending.reference(0, as_cached("f32", 64))

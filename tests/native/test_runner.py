@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from native.models import CONFIG, tiny_weights
 from native.plans import KINDS, SETS
+from tiny import tiny_tensors
 
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.native_runner import KV_DTYPES, NativeRunner
@@ -97,8 +98,6 @@ def test_only_the_wanted_rows_come_back():
     np.testing.assert_array_equal(last, again)
     embedding = WEIGHTS["F32"].matrices["model.embed_tokens.weight"]
     assert embedding.rows == CONFIG.vocabulary
-    from tiny import tiny_tensors
-
     logits = hidden.astype(np.float64) @ tiny_tensors(CONFIG)["model.embed_tokens.weight"].astype(np.float64).T
     np.testing.assert_allclose(every, logits, atol=1e-5)
     assert runner.step([Span(tokens, 0, [0, 1], "none")])[0].shape == (0, CONFIG.vocabulary)
