@@ -68,16 +68,16 @@ inline __attribute__((always_inline)) void score_block(const LayerCache& cache, 
     for (int r = 0; r < rows; ++r) store(scores + r * stride, totals[r]);
 }
 
-// out[r][d .. d + 16 * columns] = sum over keys [0, count) of scores[r][key] * value[key].
+// out[r][d .. d + 16 * columns] = sum over keys [begin, count) of scores[r][key] * value[key].
 template <CacheKind kind, int rows, int columns>
-inline __attribute__((always_inline)) void weigh(const LayerCache& cache, const int32_t* blocks, int head, int count,
-                                                 const float* scores, size_t stride, int d, float* out,
+inline __attribute__((always_inline)) void weigh(const LayerCache& cache, const int32_t* blocks, int head, int begin,
+                                                 int count, const float* scores, size_t stride, int d, float* out,
                                                  size_t out_stride) {
     f32x16 totals[rows][columns];
     for (int r = 0; r < rows; ++r)
         for (int c = 0; c < columns; ++c) totals[r][c] = f32x16{};
     const int size = cache.head_size;
-    for (int key = 0; key < count; ++key) {
+    for (int key = begin; key < count; ++key) {
         const size_t row = head_at(cache, blocks[key / BLOCK], head) + static_cast<size_t>(key % BLOCK) * size;
 #pragma GCC unroll 4
         for (int c = 0; c < columns; ++c) {
@@ -97,9 +97,10 @@ inline __attribute__((always_inline)) void weigh(const LayerCache& cache, const 
 
 // The last elements of a head whose size is no multiple of 16, one at a time.
 template <CacheKind kind>
-float weigh_one(const LayerCache& cache, const int32_t* blocks, int head, int count, const float* scores, int d) {
+float weigh_one(const LayerCache& cache, const int32_t* blocks, int head, int begin, int count, const float* scores,
+                int d) {
     float total = 0;
-    for (int key = 0; key < count; ++key) {
+    for (int key = begin; key < count; ++key) {
         const int block = blocks[key / BLOCK], slot = key % BLOCK;
         const size_t at = head_at(cache, block, head) + static_cast<size_t>(slot) * cache.head_size + d;
         float value;
@@ -117,6 +118,12 @@ float weigh_one(const LayerCache& cache, const int32_t* blocks, int head, int co
         total += value * scores[key];
     }
     return total;
+}
+
+inline bool all_finite(const float* values, int count) {
+    for (int d = 0; d < count; ++d)
+        if (!std::isfinite(values[d])) return false;
+    return true;
 }
 
 // A piece of keys for `rows` queries. Query r sees keys [begin, ends[r]) of the piece, counted from its first block.
@@ -157,18 +164,20 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     }
     // Only keys that someone sees: 0 times NaN is NaN.
     float* out = partial + 2;
-    const int32_t* from = blocks + first;
-    const float* weights = scores + first * BLOCK;
-    const int keys = count - first * BLOCK;
     int d = 0;
     if constexpr (rows <= 4)
         for (; d + 2 * LANES <= cache.head_size; d += 2 * LANES)
-            weigh<kind, rows, 2>(cache, from, head, keys, weights, stride, d, out, width);
+            weigh<kind, rows, 2>(cache, blocks, head, begin, count, scores, stride, d, out, width);
     for (; d + LANES <= cache.head_size; d += LANES)
-        weigh<kind, rows, 1>(cache, from, head, keys, weights, stride, d, out, width);
+        weigh<kind, rows, 1>(cache, blocks, head, begin, count, scores, stride, d, out, width);
     for (; d < cache.head_size; ++d)
         for (int r = 0; r < rows; ++r)
-            out[r * width + d] = weigh_one<kind>(cache, from, head, keys, weights + r * stride, d);
+            out[r * width + d] = weigh_one<kind>(cache, blocks, head, begin, count, scores + r * stride, d);
+    // A value that is no number passes to rows that do not see it: those are taken again, each up to its own end.
+    if constexpr (rows > 1)
+        for (int r = 0; r < rows; ++r)
+            if (ends[r] < count && !all_finite(out + r * width, cache.head_size))
+                attend_rows<kind, 1>(cache, blocks, head, queries + r, begin, ends + r, scores, partial + r * width);
 }
 
 template <CacheKind kind, int most>

@@ -7,6 +7,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <limits>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -91,14 +93,22 @@ Extent extent_named(const std::string& name) {
     return Extent::SCORED;
 }
 
-// Buffers, weights and caches of a plan, as Python holds them: they live as long as their plan.
+// No model comes near these. They keep products of sizes within their types, whatever is asked for.
+constexpr int MOST_COLUMNS = 1 << 26, MOST_HEAD_SIZE = 1 << 12, MOST_HEADS = 1 << 12, MOST_BLOCKS = 1 << 26;
+constexpr int64_t MOST_POSITIONS = int64_t{1} << 30;
+
+// Buffers, weights and caches of a plan, as Python holds them: they keep their plan alive, and no other takes them.
+class PythonPlan;
 struct BufferHandle {
+    const PythonPlan* plan;
     Buffer* buffer;
 };
 struct WeightHandle {
+    const PythonPlan* plan;
     const Weight* weight;
 };
 struct CacheHandle {
+    const PythonPlan* plan;
     LayerCache* cache;
 };
 
@@ -107,75 +117,97 @@ public:
     PythonPlan(int threads, const std::string& isa) : plan_(kernels_named(isa), checked(threads)) {}
 
     BufferHandle buffer(int cols) {
-        require(cols > 0, "a buffer has at least one column");
-        return {plan_.buffer(cols)};
+        require(cols > 0 && cols <= MOST_COLUMNS, "a buffer has from 1 to 2^26 columns");
+        const std::lock_guard lock(mutex_);
+        return {this, plan_.buffer(cols)};
     }
 
     WeightHandle weight(const std::string& kind, int rows, int cols, Bytes data) {
         require(data.size() == packed_bytes(kind, rows, cols), "the packed weight is not of the size of its shape");
         require(reinterpret_cast<uintptr_t>(data.data()) % 64 == 0, "a packed weight begins at a multiple of 64 bytes");
+        require(cols <= MOST_COLUMNS, "a weight has at most 2^26 columns");
+        const std::lock_guard lock(mutex_);
         held_.push_back(nb::cast(data));
-        return {plan_.weight(kind_named(kind), rows, cols, data.data())};
+        return {this, plan_.weight(kind_named(kind), rows, cols, data.data())};
     }
 
     CacheHandle cache(const std::string& kind, int kv_heads, int head_size, int blocks) {
         require(kv_heads > 0 && head_size > 0 && head_size % 2 == 0 && blocks > 0, "a cache has even heads and blocks");
-        blocks_ = blocks;
-        return {plan_.cache(cache_kind(kind), kv_heads, head_size, blocks)};
+        require(kv_heads <= MOST_HEADS && head_size <= MOST_HEAD_SIZE && blocks <= MOST_BLOCKS,
+                "a cache has at most 2^12 heads of 2^12 and 2^26 blocks");
+        const std::lock_guard lock(mutex_);
+        LayerCache* made = plan_.cache(cache_kind(kind), kv_heads, head_size, blocks);
+        blocks_ = std::min(blocks_, blocks);  // every cache must hold every block of a step
+        return {this, made};
     }
 
     void embed(WeightHandle table, BufferHandle out) {
+        check_owned(table, out);
         require(table.weight->cols == out.buffer->cols(), "the embedding is not as wide as its buffer");
-        vocabulary_ = table.weight->rows;
-        plan_.add(embed_step(table.weight, out.buffer));
+        vocabulary_ = std::min(vocabulary_, table.weight->rows);  // every table must hold every token
+        add(embed_step(table.weight, out.buffer));
     }
 
     void angles(const std::vector<float>& frequencies, BufferHandle out) {
-        require(static_cast<int>(frequencies.size()) * 2 == out.buffer->cols(), "angles want two columns a frequency");
-        plan_.add(angles_step(frequencies, out.buffer));
+        check_owned(out);
+        require(frequencies.size() <= MOST_COLUMNS && static_cast<int>(frequencies.size()) * 2 == out.buffer->cols(), "angles want two columns a frequency");
+        add(angles_step(frequencies, out.buffer));
+        add(quantise_step(out.buffer, Extent::ALL));
     }
 
     void gather(BufferHandle in, BufferHandle out) {
+        check_owned(in, out);
+        require(in.buffer != out.buffer, "rows are gathered into another buffer");
         require(in.buffer->cols() == out.buffer->cols(), "gathered rows are as wide as those they come from");
-        plan_.add(gather_step(in.buffer, out.buffer));
+        add(gather_step(in.buffer, out.buffer));
     }
 
     void rms_norm(BufferHandle in, Floats weight, float epsilon, BufferHandle out, const std::string& extent) {
+        check_owned(in, out);
         require(in.buffer->cols() == out.buffer->cols() && static_cast<int>(weight.size()) == in.buffer->cols(),
                 "a norm has one weight a column");
         held_.push_back(nb::cast(weight));
-        plan_.add(rms_norm_step(in.buffer, weight.data(), epsilon, out.buffer, extent_named(extent)));
+        add(rms_norm_step(in.buffer, weight.data(), epsilon, out.buffer, extent_named(extent)));
     }
 
     void linear(const std::vector<WeightHandle>& weights, BufferHandle in, BufferHandle out, bool add,
                 const std::string& extent) {
+        check_owned(in, out);
+        require(in.buffer != out.buffer, "a product is written to another buffer");
         std::vector<const Weight*> given;
-        int rows = 0;
+        int64_t rows = 0;
         for (const WeightHandle& each : weights) {
+            check_owned(each);
             require(each.weight->cols == in.buffer->cols(), "a weight is as wide as what it multiplies");
             given.push_back(each.weight);
             rows += each.weight->rows;
         }
         require(rows == out.buffer->cols(), "the rows of the weights are the columns of what comes out");
-        plan_.add(linear_step(std::move(given), in.buffer, out.buffer, add, extent_named(extent)));
+        this->add(linear_step(std::move(given), in.buffer, out.buffer, add, extent_named(extent)));
+        this->add(quantise_step(out.buffer, extent_named(extent)));
     }
 
     void rotate_append(BufferHandle qkv, BufferHandle angles, CacheHandle cache, int heads) {
+        check_owned(qkv, angles, cache);
         check_heads(qkv, cache, heads);
         require(angles.buffer->cols() == cache.cache->head_size, "angles are of another head size");
-        plan_.add(rotate_append_step(qkv.buffer, angles.buffer, cache.cache, heads));
+        add(rotate_append_step(qkv.buffer, angles.buffer, cache.cache, heads));
+        add(quantise_step(qkv.buffer, Extent::ALL));
     }
 
     void attention(BufferHandle qkv, CacheHandle cache, int heads, BufferHandle out, int chunk) {
+        check_owned(qkv, cache, out);
         check_heads(qkv, cache, heads);
         require(out.buffer->cols() == heads * cache.cache->head_size, "attention gives head_size columns a head");
         require(chunk >= 0, "a chunk is a number of positions, or 0 for none");
+        const std::lock_guard lock(mutex_);
         add_attention(plan_, qkv.buffer, cache.cache, heads, chunk, out.buffer);
     }
 
     void swiglu(BufferHandle gate_up, BufferHandle out) {
+        check_owned(gate_up, out);
         require(gate_up.buffer->cols() == 2 * out.buffer->cols(), "gate and up are as wide as what comes out");
-        plan_.add(swiglu_step(gate_up.buffer, out.buffer));
+        add(swiglu_step(gate_up.buffer, out.buffer));
     }
 
     void run(Integers tokens, Integers counts, Integers starts, Integers blocks, Integers block_counts, Integers rows,
@@ -184,6 +216,7 @@ public:
         batch.tokens.assign(tokens.data(), tokens.data() + tokens.size());
         batch.blocks.assign(blocks.data(), blocks.data() + blocks.size());
         batch.rows.assign(rows.data(), rows.data() + rows.size());
+        require(vocabulary_ < NONE, "a plan begins with an embedding");
         require(counts.size() == starts.size() && counts.size() == block_counts.size(), "a span has three numbers");
         for (int32_t token : batch.tokens)
             require(token >= 0 && token < vocabulary_, "a token is not in the vocabulary");
@@ -195,6 +228,7 @@ public:
         for (size_t place = 0; place < counts.size(); ++place) {
             const int64_t count = counts.data()[place], start = starts.data()[place];
             const int64_t room = block_counts.data()[place];
+            require(start + count <= MOST_POSITIONS, "positions are below 2^30");
             const bool held = blocks_ == 0 || (start + count + BLOCK - 1) / BLOCK <= room;  // no cache, no blocks
             require(count > 0 && start >= 0 && room >= 0 && held,
                     "the blocks of a span do not hold its positions");
@@ -211,18 +245,23 @@ public:
         }
         require(first == batch.count() && first > 0, "every token of a step is in a span");
         nb::gil_scoped_release release;
+        const std::lock_guard lock(mutex_);
         plan_.run(batch);
     }
 
     // A copy of the first `rows` rows.
     nb::ndarray<nb::numpy, float, nb::ndim<2>> read(BufferHandle from, size_t rows) {
+        check_owned(from);
         const size_t cols = from.buffer->cols();
-        float* copy = new float[std::max<size_t>(rows * cols, 1)];
-        nb::capsule owner(copy, [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
-        if (rows > 0) {
+        float* copy;
+        {
             nb::gil_scoped_release release;
-            std::copy_n(from.buffer->values(), rows * cols, copy);
+            const std::lock_guard lock(mutex_);
+            require(rows <= static_cast<size_t>(from.buffer->rows()), "no step had so many rows");
+            copy = new float[std::max<size_t>(rows * cols, 1)];
+            if (rows > 0) std::copy_n(from.buffer->values(), rows * cols, copy);
         }
+        nb::capsule owner(copy, [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
         return {copy, {rows, cols}, owner};
     }
 
@@ -232,16 +271,29 @@ private:
         return threads;
     }
 
+    template <typename... Handles>
+    void check_owned(const Handles&... handles) const {
+        require(((handles.plan == this) && ...), "this belongs to another plan");
+    }
+
+    void add(std::unique_ptr<Step> step) {
+        const std::lock_guard lock(mutex_);
+        plan_.add(std::move(step));
+    }
+
     static void check_heads(BufferHandle qkv, CacheHandle cache, int heads) {
         const LayerCache& layer = *cache.cache;
-        require(heads > 0 && heads % layer.kv_heads == 0, "heads share key heads evenly");
+        require(heads > 0 && heads <= MOST_HEADS && heads % layer.kv_heads == 0, "heads share key heads evenly");
         require(qkv.buffer->cols() == (heads + 2 * layer.kv_heads) * layer.head_size,
                 "queries, keys and values are one row of whole heads");
     }
 
+    static constexpr int NONE = std::numeric_limits<int>::max();
+
     std::vector<nb::object> held_;  // memory that weights lie in
+    std::mutex mutex_;              // a step runs without the GIL: nothing else touches the plan meanwhile
     Plan plan_;
-    int vocabulary_ = 0, blocks_ = 0;
+    int vocabulary_ = NONE, blocks_ = NONE;  // what every table and every cache holds
 };
 
 }  // namespace
@@ -251,16 +303,17 @@ NB_MODULE(_kernels, module) {
     module.attr("ATTENTION_PIECE") = ATTENTION_PIECE;
     module.def("instruction_sets", &instruction_sets);
     module.def("packed_bytes", &packed_bytes, "kind"_a, "rows"_a, "cols"_a);
-    module.def("pack", &pack_rows, "stored"_a, "rows"_a, "count"_a, "cols"_a, "kind"_a, "packed"_a);
+    module.def("pack", &pack_rows, "stored"_a, "rows"_a, "count"_a, "cols"_a, "kind"_a,
+               "packed"_a.noconvert());  // a converted copy would be written instead
     module.def("checksum", &checksum_of, "data"_a, "start"_a = 0);
     nb::class_<BufferHandle>(module, "Buffer");
     nb::class_<WeightHandle>(module, "Weight");
     nb::class_<CacheHandle>(module, "Cache");
     nb::class_<PythonPlan>(module, "Plan")
         .def(nb::init<int, const std::string&>(), "threads"_a, "isa"_a)
-        .def("buffer", &PythonPlan::buffer, "cols"_a)
-        .def("weight", &PythonPlan::weight, "kind"_a, "rows"_a, "cols"_a, "data"_a)
-        .def("cache", &PythonPlan::cache, "kind"_a, "kv_heads"_a, "head_size"_a, "blocks"_a)
+        .def("buffer", &PythonPlan::buffer, nb::keep_alive<0, 1>(), "cols"_a)
+        .def("weight", &PythonPlan::weight, nb::keep_alive<0, 1>(), "kind"_a, "rows"_a, "cols"_a, "data"_a)
+        .def("cache", &PythonPlan::cache, nb::keep_alive<0, 1>(), "kind"_a, "kv_heads"_a, "head_size"_a, "blocks"_a)
         .def("embed", &PythonPlan::embed, "table"_a, "out"_a)
         .def("angles", &PythonPlan::angles, "frequencies"_a, "out"_a)
         .def("gather", &PythonPlan::gather, "source"_a, "out"_a)

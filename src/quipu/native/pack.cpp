@@ -167,7 +167,18 @@ float dequantised(Kind kind, int quantum, float scale, float minimum) {
     }
 }
 
+// What a block cannot hold must not vanish on the way: it becomes no number.
+void make_none(Block& block) {
+    block.scale = block.minimum = 0x7e00;
+    std::fill_n(block.quanta, GROUP, 1);
+}
+
+bool all_finite(const Block& block) {
+    return std::all_of(block.values, block.values + GROUP, [](float value) { return std::isfinite(value); });
+}
+
 void quantise_to_eight_bits(Block& block) {
+    if (!all_finite(block)) return make_none(block);
     float most = 0;
     for (float value : block.values) most = std::max(most, std::fabs(value));
     block.scale = float_to_half_bits(most / 127.0f);
@@ -181,14 +192,16 @@ void quantise_to_eight_bits(Block& block) {
 // Scale and minimum by least squares for given quanta; the best of a few first guesses of the scale, as llama.cpp's
 // make_qkx2_quants searches.
 void quantise_to_four_bits(Block& block) {
+    if (!all_finite(block)) return make_none(block);
     const auto [low, high] = std::minmax_element(block.values, block.values + GROUP);
     const float least = *low, range = *high - *low;
     double best = std::numeric_limits<double>::infinity();
     block.scale = 0, block.minimum = float_to_half_bits(least);
     std::fill_n(block.quanta, GROUP, 0);
-    if (!(range > 0)) return;
+    if (!(range > 1e-7f)) return;  // the least halves have nothing left to tell apart
     for (int guess = 0; guess <= 10; ++guess) {
         const float inverse = (14.2f + 0.16f * static_cast<float>(guess)) / range;
+        if (!(inverse > 0)) break;  // the range is infinite
         int quanta[GROUP];
         double count = GROUP, sum_q = 0, sum_qq = 0, sum_v = 0, sum_qv = 0;
         for (int j = 0; j < GROUP; ++j) {
@@ -213,6 +226,7 @@ void quantise_to_four_bits(Block& block) {
             std::copy_n(quanta, GROUP, block.quanta);
         }
     }
+    if (!std::isfinite(best)) make_none(block);
 }
 
 // ---- writing

@@ -34,11 +34,15 @@ class Buffer {
 public:
     explicit Buffer(int cols) : cols_(cols) {}
     int cols() const { return cols_; }
+    int rows() const { return rows_; }  // that there is memory for
     float* values() { return values_.get(); }
     float* row(int t) { return values_.get() + static_cast<size_t>(t) * cols_; }
     Activations activations() const;
-    // A reader with quantised weights: producers quantise from now on.
-    void want_quanta() { quantised_ = true; }
+    // A reader with quantised weights: producers quantise from the next step on.
+    void want_quanta() {
+        if (!quantised_) rows_ = 0;  // what an earlier step reserved has no room for them
+        quantised_ = true;
+    }
     void reserve(int rows);
 
 private:

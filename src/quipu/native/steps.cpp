@@ -20,8 +20,11 @@ struct Embed : Step {
     Buffer* out;
     Embed(const Weight* table, Buffer* out) : table(table), out(out) {}
     void run(const Context& context, Share share, int) override {
-        share.each(context.batch.count(),
-                   [&](int t) { context.kernels.embed(*table, context.batch.tokens[t], out->row(t)); });
+        const Activations to = out->activations();
+        share.each(context.batch.count(), [&](int t) {
+            context.kernels.embed(*table, context.batch.tokens[t], out->row(t));
+            if (to.quanta != nullptr) context.kernels.quantise(out->row(t), to, t);
+        });
     }
 };
 
@@ -30,8 +33,10 @@ struct Gather : Step {
     Gather(Buffer* in, Buffer* out) : in(in), out(out) {}
     bool needed(const Context& context) const override { return !context.batch.rows.empty(); }
     void run(const Context& context, Share share, int) override {
+        const Activations to = out->activations();
         share.each(count(context, Extent::GATHERED), [&](int place) {
             std::copy_n(in->row(context.batch.rows[place]), in->cols(), out->row(place));
+            if (to.quanta != nullptr) context.kernels.quantise(out->row(place), to, place);
         });
     }
 };
@@ -248,14 +253,17 @@ struct MergePieces : Step {
     void run(const Context& context, Share share, int thread) override { shared->merge(context, share, thread); }
 };
 
-// Attention writes whole heads of several threads into one row; quantising a row comes after all of them.
+// Of what several threads write into one row: quantising it comes after all of them.
 struct Quantise : Step {
     Buffer* buffer;
-    explicit Quantise(Buffer* buffer) : buffer(buffer) {}
-    bool needed(const Context&) const override { return buffer->activations().quanta != nullptr; }
+    Extent extent;
+    Quantise(Buffer* buffer, Extent extent) : buffer(buffer), extent(extent) {}
+    bool needed(const Context& context) const override {
+        return buffer->activations().quanta != nullptr && count(context, extent) > 0;
+    }
     void run(const Context& context, Share share, int) override {
         const Activations to = buffer->activations();
-        share.each(context.batch.count(), [&](int t) { context.kernels.quantise(buffer->row(t), to, t); });
+        share.each(count(context, extent), [&](int t) { context.kernels.quantise(buffer->row(t), to, t); });
     }
 };
 
@@ -290,12 +298,16 @@ std::unique_ptr<Step> rotate_append_step(Buffer* qkv, Buffer* angles, LayerCache
     return std::make_unique<RotateAppend>(qkv, angles, cache, heads);
 }
 
+std::unique_ptr<Step> quantise_step(Buffer* buffer, Extent extent) {
+    return std::make_unique<Quantise>(buffer, extent);
+}
+
 void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, Buffer* out) {
     auto shared = std::make_shared<AttentionItems>();
     shared->qkv = qkv, shared->cache = cache, shared->heads = heads, shared->chunk = chunk, shared->out = out;
     plan.add(std::make_unique<Attention>(shared));
     plan.add(std::make_unique<MergePieces>(shared));
-    plan.add(std::make_unique<Quantise>(out));
+    plan.add(quantise_step(out, Extent::ALL));
 }
 
 std::unique_ptr<Step> swiglu_step(Buffer* gate_up, Buffer* out) { return std::make_unique<Swiglu>(gate_up, out); }

@@ -20,6 +20,8 @@ std::unique_ptr<Step> gather_step(Buffer* in, Buffer* out);
 std::unique_ptr<Step> rms_norm_step(Buffer* in, const float* weight, float epsilon, Buffer* out, Extent extent);
 // out[t] = [weights[0] x[t] | weights[1] x[t] | ...], or added to what is there.
 std::unique_ptr<Step> linear_step(std::vector<const Weight*> weights, Buffer* in, Buffer* out, bool add, Extent extent);
+// The quantised form of what is in `buffer`, where a reader wants it: after steps whose rows several threads write.
+std::unique_ptr<Step> quantise_step(Buffer* buffer, Extent extent);
 // out[t] = cosines and sines of position t times each of `frequencies`, radians per position.
 std::unique_ptr<Step> angles_step(std::vector<float> frequencies, Buffer* out);
 // Rotates queries and keys of [queries | keys | values] rows by `angles`, scales queries by 1 / sqrt(head size), and

@@ -1,0 +1,126 @@
+"""Norms, SwiGLU, angles and rotation against numpy in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from native.plans import SETS, Fed
+
+widths = st.one_of(st.integers(1, 70), st.sampled_from([576, 1536, 2048]))
+sizes = st.sampled_from([1e-20, 1e-4, 1.0, 1e4, 1e15])
+
+
+def normal(rows, cols, seed):
+    return np.random.default_rng(seed).normal(0, 1, (rows, cols)).astype(np.float32)
+
+
+def norm(x, weight, epsilon, isa, threads=1):
+    fed = Fed(x, isa, threads)
+    out = fed.plan.buffer(x.shape[1])
+    fed.plan.rms_norm(fed.inputs, weight, epsilon, out)
+    fed.run()
+    return fed.plan.read(out, len(x))
+
+
+@pytest.mark.parametrize("isa", SETS)
+@settings(max_examples=25)
+@given(cols=widths, tokens=st.integers(1, 20), seed=st.integers(0, 2**32), size=sizes)
+def test_rms_norm(isa, cols, tokens, seed, size):
+    x, weight = normal(tokens, cols, seed) * np.float32(size), normal(1, cols, seed + 1)[0]
+    wide = x.astype(np.float64)
+    expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + np.float32(1e-5)) * weight
+    result = norm(x, weight, 1e-5, isa, 2)
+    # A rounding for each of cols / 16 sums of a lane, four of the tree, and of root, quotient and products.
+    np.testing.assert_allclose(result, expected, rtol=2.0**-24 * (cols / 16 + 12), atol=1e-37)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rms_norm_keeps_no_number_in_its_token(value, isa):
+    x = normal(5, 39, 0)
+    x[2, 38] = value
+    result = norm(x, np.ones(39, np.float32), 1e-5, isa)
+    assert np.isnan(result[2, 38])
+    assert np.isfinite(np.delete(result, 2, axis=0)).all()
+
+
+def gated(gate, up, isa, threads=1):
+    fed = Fed(np.concatenate([gate, up], axis=1), isa, threads)
+    out = fed.plan.buffer(gate.shape[1])
+    fed.plan.swiglu(fed.inputs, out)
+    fed.run()
+    return fed.plan.read(out, len(gate))
+
+
+@pytest.mark.parametrize("isa", SETS)
+@settings(max_examples=25)
+@given(cols=widths, tokens=st.integers(1, 20), seed=st.integers(0, 2**32), size=st.sampled_from([0.1, 1, 10, 60]))
+def test_swiglu(isa, cols, tokens, seed, size):
+    gate, up = normal(tokens, cols, seed) * np.float32(size), normal(tokens, cols, seed + 1)
+    wide = gate.astype(np.float64)
+    with np.errstate(over="ignore"):
+        expected = wide / (1 + np.exp(-wide)) * up
+    # exp is right to 2e-7 of itself; below e^-87 it ends.
+    np.testing.assert_allclose(gated(gate, up, isa, 2), expected, rtol=6e-7, atol=1e-35)
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_silu_at_every_size(isa):
+    gate = np.linspace(-120, 120, 4801, dtype=np.float32)[None]
+    wide = gate.astype(np.float64)
+    expected = wide / (1 + np.exp(-wide))
+    np.testing.assert_allclose(gated(gate, np.ones_like(gate), isa), expected, rtol=6e-7, atol=1e-35)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_swiglu_keeps_no_number_in_its_token(value, half, isa):
+    parts = [normal(5, 39, 0), normal(5, 39, 1)]
+    parts[half][2, 38] = value
+    result = gated(*parts, isa)
+    assert not np.isfinite(result[2, 38])
+    assert np.isfinite(np.delete(result.reshape(-1), 2 * 39 + 38)).all()
+
+
+@settings(max_examples=25)
+@given(
+    pairs=st.integers(1, 70), start=st.one_of(st.integers(0, 300), st.integers(0, 1 << 20)), count=st.integers(1, 20)
+)
+def test_angles(pairs, start, count):
+    """The product of position and frequency in float32, as transformers has it; its cosine and sine to the last bit."""
+    frequencies = (10000.0 ** -(np.arange(pairs) / pairs)).astype(np.float32)
+    fed = Fed(np.zeros((count, 1), np.float32), blocks=1)
+    out = fed.plan.buffer(2 * pairs)
+    fed.plan.angles(frequencies.tolist(), out)
+    blocks = np.zeros(-(-(start + count) // 16), np.int32)
+    numbers = [np.array(each, np.int32) for each in (range(count), [count], [start])]
+    fed.plan.run(*numbers, blocks, np.array([len(blocks)], np.int32), np.array([], np.int32), 0)
+    angles = (np.arange(start, start + count, dtype=np.float32)[:, None] * frequencies).astype(np.float64)
+    expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(fed.plan.read(out, count), expected, rtol=2.0**-23, atol=1e-12)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@settings(max_examples=25)
+@given(
+    pairs=st.integers(1, 70), kv_heads=st.integers(1, 3), group=st.integers(1, 4), seed=st.integers(0, 2**32)
+)  # fmt: skip
+def test_rotation_of_halves_and_scale_of_queries(isa, pairs, kv_heads, group, seed):
+    size, heads, tokens = 2 * pairs, kv_heads * group, 7
+    x = normal(tokens, (heads + 2 * kv_heads) * size, seed)
+    fed = Fed(x, isa, 2)
+    angles = fed.plan.buffer(size)
+    frequencies = (100.0 ** -(np.arange(pairs) / pairs)).astype(np.float32)
+    fed.plan.angles(frequencies.tolist(), angles)
+    fed.plan.rotate_append(fed.inputs, angles, fed.plan.cache("f32", kv_heads, size, 2), heads)
+    fed.run()
+    turned = x.astype(np.float64).reshape(tokens, -1, size)
+    rotated = turned[:, : heads + kv_heads]
+    first, second = rotated[..., :pairs], rotated[..., pairs:]
+    angle = (np.arange(tokens, dtype=np.float32)[:, None] * frequencies).astype(np.float64)[:, None]
+    rotated[:] = np.concatenate(
+        [first * np.cos(angle) - second * np.sin(angle), second * np.cos(angle) + first * np.sin(angle)], axis=-1
+    )
+    turned[:, :heads] /= np.sqrt(size)
+    np.testing.assert_allclose(fed.plan.read(fed.inputs, tokens), turned.reshape(tokens, -1), rtol=1e-6, atol=2e-6)
