@@ -1,5 +1,6 @@
 # Everything a person does with this repository. `make serve` and `make test` work from a bare clone.
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON)
 PORT ?= 8000
 MODEL ?= smollm2-135m-instruct
 VENV := .venv
@@ -10,7 +11,7 @@ EDITABLE := $(PIP) --constraint constraints.txt --no-build-isolation --editable
 KERNELS := $(wildcard src/quipu/native/*.cpp src/quipu/native/*.h) src/quipu/native/CMakeLists.txt
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 
-.PHONY: help install serve chat test test-all clients lint capabilities bench clean
+.PHONY: help install serve chat test test-all sanitize clients lint capabilities bench wheels clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,8 +29,18 @@ test: install $(VENV)/.installed-dev lint  ## The gate: lint, types, import cont
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --ignore tests/serve --ignore tests/pages
 	$(BIN)/python -m pytest -m "not slow" tests/serve tests/pages
 
-test-all: install $(VENV)/.installed-dev clients lint  ## The gate and what takes minutes
+test-all: install $(VENV)/.installed-dev clients lint sanitize  ## The gate and what takes minutes
 	$(BIN)/python -m pytest
+
+# The sanitizers want to be loaded before Python, and libstdc++ with them, or they miss its exceptions. Python itself
+# leaks on purpose.
+SANITIZED := $(CURDIR)/build/sanitize/installed
+sanitize: $(VENV)/.installed-dev  ## Tests of the kernels, compiled with address and undefined-behaviour sanitizers
+	$(PIP) --no-deps --no-cache-dir --no-build-isolation --upgrade --target $(SANITIZED) \
+		-Cbuild-dir=build/sanitize/objects -Ccmake.define.QUIPU_SANITIZE=ON -Cinstall.strip=false .
+	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		$(BIN)/python -m pytest tests/native
 
 clients: .venv-clients/.installed  ## Programs of others that the tests try, in an environment of their own
 
@@ -47,8 +58,11 @@ bench: install $(VENV)/.installed-dev  ## Measure ours beside the peers (compile
 	$(EDITABLE) '.[bench]'
 	$(BIN)/python bench/cpu.py
 
-clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis
+wheels:  ## Wheels for Linux in dist/, tried; make wheels PYTHONS="python3.11 python3.12" covers 3.11 and all later
+	.ci/wheels $(PYTHONS)
+
+clean:  ## Remove the environment, what was built, and caches
+	rm -rf $(VENV) .venv-clients build dist src/quipu/native/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "quipu needs Python 3.11 or newer; try make PYTHON=python3.12")'
