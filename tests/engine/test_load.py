@@ -295,7 +295,15 @@ except quipu.QuipuError as error:
 
 
 @pytest.mark.parametrize(
-    "module", ["quipu", "quipu.cli", "quipu.serve.app", "quipu.engine.load", "quipu.model.checkpoint"]
+    "module",
+    [
+        "quipu",
+        "quipu.cli",
+        "quipu.serve.app",
+        "quipu.engine.load",
+        "quipu.engine.native_runner",
+        "quipu.model.checkpoint",
+    ],
 )
 def test_importing_does_not_import_torch(module):
     script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
