@@ -92,15 +92,15 @@ class Fed:
 
 
 def quantised(x: Floats) -> tuple[NDArray[np.int32], Floats]:
-    """Activations as products of quantised weights read them: int32 [tokens, groups, 32] and a scale for each group.
+    """Activations as products of quantised weights read them: int32 [tokens, groups, 16] and a scale for each group.
 
-    Groups of 32, the last filled up with zeros; the scale is the largest magnitude / 127, quanta are rounded half to
-    even. Float32 throughout, for a quotient taken otherwise falls on the other side of some halves.
+    Groups of 16, filled up with zeros to a multiple of 32; the scale is the largest magnitude / 127, quanta are rounded
+    half to even. Float32 throughout, for a quotient taken otherwise falls on the other side of some halves.
     """
-    groups = -(-x.shape[1] // 32)
-    filled = np.zeros((len(x), groups * 32), np.float32)
+    groups = -(-x.shape[1] // 32) * 2
+    filled = np.zeros((len(x), groups * 16), np.float32)
     filled[:, : x.shape[1]] = x
-    filled = filled.reshape(len(x), groups, 32)
+    filled = filled.reshape(len(x), groups, 16)
     most = np.abs(filled).max(-1, keepdims=True)
     inverse = np.divide(np.float32(127), most, out=np.zeros_like(most), where=most > 1e-30)
     return np.rint(filled * inverse).astype(np.int32), (most / np.float32(127))[..., 0]

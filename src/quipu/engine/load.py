@@ -180,16 +180,13 @@ def _runs_natively(runner: str, device: str) -> bool:
     gpu = device not in ("auto", "cpu") or (device == "auto" and GPU_DEVICE.exists() and find_spec("torch") is not None)
     if runner == "auto" and gpu:
         return False
-    try:
-        import quipu.native  # noqa: F401
-    except ImportError as error:
-        if runner == "auto" and find_spec("torch") is not None:
-            return False
-        raise InvalidRequest(
-            f"running a model needs quipu's CPU kernels, which were not built when it was installed ({error}). Install "
-            "a C++ compiler (Debian: g++) and then quipu-llama again, or use PyTorch: pip install 'quipu-llama[torch]'"
-        ) from error
-    return True
+    from quipu import native
+
+    if native.available():
+        return True
+    if runner == "auto" and find_spec("torch") is not None:
+        return False
+    raise InvalidRequest(native.MISSING)
 
 
 def _refuse_native_options(**options: str | None) -> None:
