@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m-instruct"
 MODEL_HELP = "a .gguf file, a Hugging Face or Meta folder, a known name, or OWNER/NAME that was pulled"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+SPECULATE = ("auto", "on", "off")
 """As quipu.engine.load has them; repeated because importing that takes a second."""
 
 
@@ -48,11 +49,13 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=positive, metavar="N", help="processor threads (one per core)")
     group.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter in PEFT's format")
     group.add_argument("--kv-memory", type=gibibytes, metavar="GIB", help="memory for keys and values")
+    group.add_argument("--speculate", choices=SPECULATE, help="guess tokens ahead and verify them together (auto)")
+    group.add_argument("--draft", metavar="MODEL", help="a smaller model of the same vocabulary that guesses")
 
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for quipu.load; what was not given is left to it."""
-    names = ("context", "dtype", "device", "threads", "adapter", "kv_memory")
+    names = ("context", "dtype", "device", "threads", "adapter", "kv_memory", "speculate", "draft")
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 

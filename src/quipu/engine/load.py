@@ -12,11 +12,14 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.engine.draft_model import DraftModel, check_vocabulary
 from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
 from quipu.engine.memory import return_freed_memory
+from quipu.engine.prompt_lookup import PromptLookup
 from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.speculate import Drafter
 from quipu.errors import InvalidRequest, NotEnoughMemory
 from quipu.model.chat_format import ChatFormat
 from quipu.model.checkpoint import Checkpoint, memory_plan, open_checkpoint
@@ -26,6 +29,7 @@ from quipu.model.tokenizer import Tokenizer
 from quipu.types import Facts
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+SPECULATE = ("auto", "on", "off")
 GIB = 1 << 30
 
 Progress = Callable[[int, int, str], None]
@@ -44,6 +48,8 @@ def load(
     threads: int | None = None,
     adapter: str | Path | None = None,
     kv_memory: float | None = None,
+    speculate: str = "auto",
+    draft: str | Path | None = None,
     progress: Progress | None = None,
 ) -> LocalModel:
     """Load ``model`` (a GGUF file, a Hugging Face or Meta folder, a known name) and start its engine.
@@ -53,7 +59,9 @@ def load(
     may wait beyond them. ``dtype`` auto is float32 for float32 checkpoints, else bfloat16. ``device`` auto is the
     GPU if there is one. ``threads``: CPU threads (default: all cores). ``adapter``: a folder with a PEFT LoRA
     adapter to merge. ``kv_memory``: GiB for the KV cache (default: ``concurrency`` contexts, at most half of the
-    memory that is free once the weights are in).
+    memory that is free once the weights are in). ``speculate``: guess tokens ahead and verify several in a step
+    ("on", "off"; auto is on where that cannot change an answer); ``draft``: a smaller model of the same vocabulary
+    that guesses, instead of looking up what followed the same words before.
 
     Raises ModelNotFound, CheckpointError and its kinds, and InvalidRequest for an option that cannot be met.
     """
@@ -64,6 +72,10 @@ def load(
         raise InvalidRequest(f"queue must be 0 or more, got {queue}", param="queue")
     if dtype not in DTYPES:
         raise InvalidRequest(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}", param="dtype")
+    if speculate not in SPECULATE:
+        raise InvalidRequest(f"speculate is {speculate!r}; it must be one of {', '.join(SPECULATE)}", param="speculate")
+    if draft is not None and speculate == "off":
+        raise InvalidRequest("a draft model speculates: give draft, or speculate off, not both", param="draft")
     torch_runner = _torch_runner()
     where = torch_runner.find_device(device)
     checkpoint = open_checkpoint(model)
@@ -75,6 +87,7 @@ def load(
     tokenizer = _tokenizer(checkpoint)
     # What can be refused is refused now: not after minutes of loading, nor with an engine running that nobody holds.
     chat_format = _chat_format(checkpoint, tokenizer)
+    drafting = None if draft is None else _open_draft(draft, checkpoint, tokenizer)
     # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
     checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
     checkpoint.check_unchanged()
@@ -89,6 +102,24 @@ def load(
         logits: NDArray[np.float32] = torch_runner.reference(checkpoint.config, tensors, ids)
         return logits
 
+    drafter: Drafter | None = None
+    if drafting is not None:
+        try:
+            dtype = drafting.run_dtype(dtype)
+            reach = min(length, drafting.config.context_length)
+            reach, blocks = _plan(drafting, dtype, torch_runner.free_memory(where), reach, concurrency, None)
+            small = torch_runner.TorchRunner.load(
+                drafting.config, drafting.tensors, dtype, where, blocks, threads=threads, progress=progress
+            )
+        except BaseException:
+            runner.close()
+            raise
+        # The time of a step is that of reading the weights.
+        cost = drafting.parameters / checkpoint.parameters
+        drafter = DraftModel(small, context_length=reach, vocabulary=runner.vocabulary, cost=cost)
+    elif speculate == "on" or (speculate == "auto" and runner.exact):
+        drafter = PromptLookup()
+
     end_ids = {*checkpoint.eos_ids, *(tokenizer.eos_ids if tokenizer else ())}
     return LocalModel(
         Engine(
@@ -98,6 +129,7 @@ def load(
             vocabulary=tokenizer.vocabulary if tokenizer else None,
             concurrency=concurrency,
             queue=queue,
+            drafter=drafter,
         ),
         _facts(checkpoint, name, run_dtype),
         tokenizer,
@@ -178,6 +210,21 @@ def _plan(
             param="kv_memory",
         )
     return length, blocks
+
+
+def _open_draft(draft: str | Path, checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> Checkpoint:
+    """The checkpoint of the draft model; raises InvalidRequest where its tokens are not those of ``checkpoint``."""
+    opened = open_checkpoint(draft)
+    own = _tokenizer(opened)
+    if tokenizer is None or own is None:
+        without = checkpoint.name if tokenizer is None else opened.name
+        raise InvalidRequest(
+            f"{without} has no tokenizer beside its weights, so nothing says that {opened.name} and {checkpoint.name} "
+            "have the same vocabulary",
+            param="draft",
+        )
+    check_vocabulary(tokenizer, own, checkpoint.name, opened.name)
+    return replace(opened, metadata={}, tokenizer_source=None)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:

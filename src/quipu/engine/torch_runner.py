@@ -53,6 +53,8 @@ def hardware(device: torch.device, threads: int | None) -> str:
 class TorchRunner:
     """Holds the network and its KV cache of ``blocks`` blocks; see ``runner.Runner``."""
 
+    exact = False  # a matrix product rounds by the shape of its batch
+
     @classmethod
     def load(
         cls,
