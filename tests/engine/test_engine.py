@@ -219,7 +219,7 @@ def test_a_cancelled_request_is_gone_within_a_step(make):
     handle.abort()
     run(engine, [1], max_tokens=1)
     assert engine.stats().aborted == 1
-    assert not engine._samplers
+    assert not engine._decoding.samplers
 
 
 def test_a_request_cancelled_while_it_waits_never_runs(make):

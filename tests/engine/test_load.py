@@ -199,6 +199,8 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
         ({"queue": -1}, "queue must be 0 or more, got -1"),
         ({"kv_memory": 0}, "kv_memory must be a number of GiB above 0, got 0"),
         ({"kv_memory": float("nan")}, "kv_memory must be a number of GiB above 0, got nan"),
+        ({"speculate": "always"}, "speculate is 'always'; it must be one of auto, on, off"),
+        ({"speculate": "off", "draft": "model.gguf"}, "give draft, or speculate off, not both"),
         ({"context": 5000}, "context 5000 is more than the 4096 tokens this model was made for"),
         ({"kv_memory": 0.0001, "context": 4096}, "ask for a smaller --context or more --kv-memory"),
     ],

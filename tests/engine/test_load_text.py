@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_config, tiny_tensors, write_tiny
 
 import quipu
-from quipu.errors import MissingTemplate
+from quipu.errors import InvalidRequest, MissingTemplate
 
 SMALL = {"context": 128, "concurrency": 2}
 
@@ -58,3 +58,29 @@ def test_a_base_model_completes_but_does_not_chat(tmp_path, transformers_smollm2
         assert model.generate("Once", max_tokens=3, ignore_eos=True).usage.completion_tokens == 3
         with pytest.raises(MissingTemplate, match="template"):
             model.chat("Who are you?")
+
+
+def test_a_draft_model_guesses_for_another_and_changes_nothing(tmp_path, transformers_smollm2):
+    """The draft is the model itself: its guesses are right, and cost what they gain, so that there are only tries."""
+    config = tiny_config(vocabulary=49152, hidden_size=32, intermediate_size=96, heads=2, kv_heads=1)
+    write_tiny("safetensors", tmp_path, config, tiny_tensors(config))
+    transformers_smollm2.save_pretrained(tmp_path)
+    wanted = {"temperature": 0, "max_tokens": 30, "ignore_eos": True}
+    with quipu.load(tmp_path, dtype="float32", **SMALL) as model:
+        alone = model.generate("Once upon a time", **wanted)
+    with quipu.load(tmp_path, dtype="float32", draft=tmp_path, **SMALL) as model:
+        assert model.generate("Once upon a time", **wanted) == alone
+        stats = model.engine.stats()
+        assert 0 < stats.accepted_tokens == stats.drafted_tokens < 10
+
+
+def test_a_draft_model_with_other_tokens_is_refused_before_anything_is_loaded(tmp_path, meta_tokenizer_file):
+    config = tiny_config(vocabulary=128256, hidden_size=32, intermediate_size=96, heads=2, kv_heads=1)
+    for folder in (named := tmp_path / "named", bare := tmp_path / "bare"):
+        folder.mkdir()
+        write_tiny("pth", folder, config, tiny_tensors(config))
+    shutil.copy(meta_tokenizer_file("llama3"), named / "tokenizer.model")
+    with pytest.raises(InvalidRequest, match=r"named cannot draft for .*: it has 128256 tokens, the other 49152"):
+        quipu.load(draft=named)
+    with pytest.raises(InvalidRequest, match="bare has no tokenizer beside its weights"):
+        quipu.load(draft=bare)

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m-instruct"
 MODEL_HELP = "a .gguf file, a Hugging Face or Meta folder, a known name, or OWNER/NAME that was pulled"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-"""As quipu.engine.load has them; repeated because importing that takes a second."""
+SPECULATE = ("auto", "on", "off")
+KV_DTYPES = ("auto", "f16", "int8", "f32")
+QUANTIZATIONS = ("q8", "q4")
+RUNNERS = ("auto", "native", "torch")
+"""As quipu.engine.backends has them; repeated because importing that takes a second."""
 
 
 def positive(text: str) -> int:
@@ -43,16 +47,33 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     """Options of quipu.load."""
     group = parser.add_argument_group("loading")
     group.add_argument("--context", type=positive, metavar="TOKENS", help="prompt and answer together (the model's)")
-    group.add_argument("--dtype", choices=DTYPES, default="auto", help="arithmetic and cache (auto)")
+    group.add_argument("--dtype", choices=DTYPES, default="auto", help="what weights are converted to (as stored)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (auto)")
     group.add_argument("--threads", type=positive, metavar="N", help="processor threads (one per core)")
     group.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter in PEFT's format")
     group.add_argument("--kv-memory", type=gibibytes, metavar="GIB", help="memory for keys and values")
+    group.add_argument("--kv-dtype", choices=KV_DTYPES, default="auto", help="how keys and values are kept (f16)")
+    group.add_argument("--quantize", choices=QUANTIZATIONS, help="make 8 or 4 bits of weights stored as floats")
+    group.add_argument("--runner", choices=RUNNERS, default="auto", help="quipu's CPU kernels, or torch (auto)")
+    group.add_argument("--speculate", choices=SPECULATE, help="guess tokens ahead and verify them together (auto)")
+    group.add_argument("--draft", metavar="MODEL", help="a smaller model of the same vocabulary that guesses")
 
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for quipu.load; what was not given is left to it."""
-    names = ("context", "dtype", "device", "threads", "adapter", "kv_memory")
+    names = (
+        "context",
+        "dtype",
+        "device",
+        "threads",
+        "adapter",
+        "kv_memory",
+        "kv_dtype",
+        "quantize",
+        "runner",
+        "speculate",
+        "draft",
+    )
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
@@ -71,7 +92,7 @@ def remote(arguments: argparse.Namespace, model: str | None) -> RemoteModel | No
     at, why = _endpoint(arguments, model)
     if at is None:
         return None
-    for name in sorted(loading(arguments).keys() - {"context", "dtype", "device"}):
+    for name in sorted(loading(arguments).keys() - {"context", "dtype", "device", "kv_dtype", "runner"}):
         arguments.usage_error(f"--{name.replace('_', '-')} is about loading a model here; {why} names another's")
     if at.key_variable is not None and not os.environ.get(at.key_variable):
         where = "--key-variable names" if arguments.base_url else f"{why} has its key in"

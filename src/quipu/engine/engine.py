@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.engine.decoding import Decoding
 from quipu.engine.kv_cache import BlockPool, blocks_for
-from quipu.engine.request import Listener, Score, Sequence, Status
+from quipu.engine.request import Listener, Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE, Runner, Span
-from quipu.engine.sampler import Sampler, score
 from quipu.engine.scheduler import Scheduler
+from quipu.engine.speculate import Drafter, Speculation
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, QuipuError
 from quipu.types import FinishReason, Sampling
 
@@ -45,6 +46,9 @@ class EngineStats:
     aborted: int
     failed: int
     preempted: int
+    drafted_tokens: int
+    accepted_tokens: int
+    verifications: int
 
 
 _TOTALS = ("steps", "prompt_tokens", "cached_tokens", "generated_tokens", "finished", "aborted", "failed")
@@ -67,7 +71,9 @@ class Engine:
 
     ``context_length`` bounds prompt plus answer, in tokens; the runner's cache must hold at least one such context.
     ``end_ids`` end an answer. ``vocabulary``: ids from it on are padding of the output layer and never drawn
-    (default: the runner's width). Raises InvalidRequest if the cache is too small.
+    (default: the runner's width). ``drafter`` guesses tokens ahead, which are verified as ``speculate.py`` says;
+    no more than ``speculative_tokens`` tokens of answers are in a step then, guesses included. The engine closes it.
+    Raises InvalidRequest if the cache is too small.
     """
 
     def __init__(
@@ -81,6 +87,8 @@ class Engine:
         queue: int = 256,
         prompt_tokens: int = 512,
         mixed_prompt_tokens: int = 128,
+        drafter: Drafter | None = None,
+        speculative_tokens: int = 32,
     ) -> None:
         if runner.blocks < blocks_for(context_length):
             raise InvalidRequest(
@@ -100,9 +108,10 @@ class Engine:
             prompt_tokens=prompt_tokens,
             mixed_prompt_tokens=mixed_prompt_tokens,
         )
-        self._samplers: dict[Sequence, Sampler] = {}
-        # Scheduler, pool, samplers and totals belong to the engine's thread. Others leave what they want in here,
-        # so that submitting never waits for a step or for the sampling after it.
+        self._decoding = Decoding(context_length, self.end_ids, self.vocabulary)
+        self._speculation = Speculation(drafter, speculative_tokens)
+        # Scheduler, pool, samplers, drafter and totals belong to the engine's thread. Others leave what they want in
+        # here, so that submitting never waits for a step or for the sampling after it.
         self._inbox = threading.Condition()
         self._submitted: deque[Sequence] = deque()
         self._aborted: deque[Sequence] = deque()
@@ -162,6 +171,9 @@ class Engine:
             blocks=self._pool.size,
             preempted=self._scheduler.preempted,
             step_seconds=self._step_seconds,
+            drafted_tokens=self._speculation.drafted,
+            accepted_tokens=self._speculation.accepted,
+            verifications=self._speculation.verified,
             **self._totals,
         )
 
@@ -205,6 +217,7 @@ class Engine:
             self._submitted.clear()
         for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
             self._fail(sequence, error)
+        self._speculation.close()
         self._runner.close()
 
     def _collect(self) -> bool:
@@ -229,91 +242,60 @@ class Engine:
 
     def _run(self, step: list[tuple[Sequence, int]]) -> None:
         start = time.perf_counter()
+        drafts = self._draft([sequence for sequence, _ in step if sequence.decoding])
         try:
-            results = self._runner.step([self._span(sequence, count) for sequence, count in step])
+            results = self._runner.step([self._span(*each, drafts.get(each[0], [])) for each in step])
         except Exception as error:  # whatever the arithmetic raises, the server must outlive it and say so
             for sequence, _ in step:
                 self._lose(sequence, error)
             return
         self._totals["steps"] += 1
         self._step_seconds += time.perf_counter() - start
-        for (sequence, count), logits in zip(step, results, strict=True):
-            first = sequence.computed
-            self._scheduler.advance(sequence, count)
+        for (sequence, count), rows in zip(step, results, strict=True):
             try:
-                self._absorb(sequence, first, logits)
+                self._absorb(sequence, count, rows, drafts.get(sequence, []))
             except Exception as error:  # a listener's mistake must not end the loop that everyone shares
                 self._lose(sequence, error)
 
-    def _span(self, sequence: Sequence, count: int) -> Span:
+    def _draft(self, decoding: list[Sequence]) -> dict[Sequence, list[int]]:
+        """Guesses at what follows, where they are worth it and there are free blocks for them."""
+        drafts = self._speculation.propose({sequence: self._room(sequence) for sequence in decoding})
+        fitting = {each: draft[: self._scheduler.extend(each, len(draft))] for each, draft in drafts.items()}
+        return {sequence: draft for sequence, draft in fitting.items() if draft}
+
+    def _room(self, sequence: Sequence) -> int:
+        """Tokens that may follow the next one."""
+        room = self.context_length - len(sequence.tokens)
+        wanted = sequence.sampling.max_tokens
+        return (room if wanted is None else min(room, wanted - sequence.generated)) - 1
+
+    def _span(self, sequence: Sequence, count: int, draft: list[int]) -> Span:
         start = sequence.computed
         ends = start + count == len(sequence.tokens)
-        want = "all" if sequence.scores_prompt else "last" if ends else "none"
+        want = "all" if draft or sequence.scores_prompt else "last" if ends else "none"
         if sequence.embed is not None:
             want = "hidden"
-        return Span(sequence.tokens[start : start + count], start, sequence.blocks, want)
+        return Span(sequence.tokens[start : start + count] + draft, start, sequence.blocks, want)
 
-    def _absorb(self, sequence: Sequence, first: int, logits: NDArray[np.float32]) -> None:
-        """Use the logits of positions ``first`` on: score the prompt, then draw the next token if it is known now."""
-        if sequence.embed is not None:
-            self._pool_hidden(sequence, first, logits)
-            return
-        logits = logits[:, : self.vocabulary]
-        if sequence.scores_prompt:
-            self._score_prompt(sequence, first, logits)
-        if sequence.remaining:
-            return
-        if sequence.generated == 0:
-            if sequence.index == 0:
-                self._totals["prompt_tokens"] += sequence.prompt_length
-                self._totals["cached_tokens"] += sequence.cached or 0
-            if sequence.sampling.max_tokens == 0:
-                self._finish(sequence, "length")
-                return
-        self._draw(sequence, logits[-1])
-
-    def _pool_hidden(self, sequence: Sequence, first: int, hidden: NDArray[np.float32]) -> None:
-        """Add up the hidden states of positions ``first`` on; at the end of the prompt, tell their mean."""
-        earlier = sequence.hidden_sum if first else None  # preempted, it is computed from the start again
-        part: NDArray[np.float64] = hidden.sum(axis=0, dtype=np.float64)
-        sequence.hidden_sum = part if earlier is None else earlier + part
-        if sequence.remaining or sequence.embed is None:
-            return
-        self._totals["prompt_tokens"] += sequence.prompt_length
-        sequence.embed((sequence.hidden_sum / sequence.prompt_length).astype(np.float32))
-        self._finish(sequence, "length")
-
-    def _score_prompt(self, sequence: Sequence, first: int, logits: NDArray[np.float32]) -> None:
-        alternatives = sequence.sampling.prompt_logprobs or 0
-        scores = sequence.prompt_scores
-        if not scores:
-            scores.append(Score(sequence.tokens[0], None))
-        for row, values in enumerate(logits):
-            place = first + row + 1  # the logits at a position predict the token after it
-            if place < sequence.prompt_length and place == len(scores):
-                scores.append(score(values, sequence.tokens[place], alternatives))
-        if len(scores) == sequence.prompt_length:
-            sequence.listener.prompt_scored(sequence.index, scores)
-
-    def _draw(self, sequence: Sequence, logits: NDArray[np.float32]) -> None:
-        sampling = sequence.sampling
-        sampler = self._samplers.get(sequence)
-        if sampler is None:
-            prompt = sequence.tokens[: sequence.prompt_length]
-            sampler = self._samplers[sequence] = Sampler(sampling, prompt, self.end_ids, sequence.index)
-        token = sampler.sample(logits)
-        sequence.tokens.append(token)
-        self._totals["generated_tokens"] += 1
-        if token in self.end_ids and not sampling.ignore_eos:
-            self._finish(sequence, "stop")
-            return
-        scored = None if sampling.logprobs is None else score(logits, token, sampling.logprobs)
-        stop = sequence.listener.token(sequence.index, token, scored)
-        full = len(sequence.tokens) >= self.context_length
-        if stop:
-            self._finish(sequence, "stop")
-        elif full or sequence.generated == sampling.max_tokens:
-            self._finish(sequence, "length")
+    def _absorb(self, sequence: Sequence, count: int, rows: NDArray[np.float32], draft: list[int]) -> None:
+        """Use what the step computed of ``count`` tokens and ``draft``."""
+        first, before = sequence.computed, sequence.generated
+        self._scheduler.advance(sequence, count)
+        if not sequence.remaining and before == sequence.index == 0:
+            self._totals["prompt_tokens"] += sequence.prompt_length
+            self._totals["cached_tokens"] += sequence.cached or 0
+        try:
+            reason = self._decoding.absorb(sequence, first, rows, draft)
+        finally:
+            drawn = sequence.generated - before
+            self._totals["generated_tokens"] += drawn
+        if draft:
+            # All but the last of what was drawn was guessed, so the step has computed it.
+            self._speculation.learn(sequence, len(draft), drawn - 1)
+            self._scheduler.advance(sequence, drawn - 1)
+            self._scheduler.trim(sequence)
+        if reason is not None:
+            self._finish(sequence, reason)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._leave(sequence)
@@ -334,7 +316,8 @@ class Engine:
 
     def _leave(self, sequence: Sequence) -> None:
         self._scheduler.finish(sequence)
-        self._samplers.pop(sequence, None)
+        self._decoding.forget(sequence)
+        self._speculation.forget(sequence)
 
 
 def _cause(error: Exception) -> str:

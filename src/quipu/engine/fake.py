@@ -1,13 +1,16 @@
 """A model without arithmetic: the real engine over a runner that predicts by rule. For tests of everything above.
 
 Its cache holds token ids where a real one holds keys and values, and predictions are made from what is read back
-through the block tables. A block given to two sequences by mistake therefore shows as a wrong answer.
+through the block tables. A block given to two sequences by mistake therefore shows as a wrong answer. Keys and values
+depend on all tokens before theirs, so a digest of those is kept beside each: a block that is read after another prefix
+than it was written after fails the step, even if its own tokens are right.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
+from quipu.engine.prompt_lookup import PromptLookup
 from quipu.engine.runner import BLOCK_SIZE, Span
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
@@ -36,6 +40,8 @@ class FakeRunner:
     ``seconds`` is how long a step takes, per token computed. ``closed`` tells tests that the engine let go of it.
     """
 
+    exact = True
+
     def __init__(self, predict: Predict, vocabulary: int, blocks: int, seconds: float = 0.0) -> None:
         self.blocks = blocks
         self.vocabulary = vocabulary
@@ -43,6 +49,7 @@ class FakeRunner:
         self._predict = predict
         self._seconds = seconds
         self._cache = np.full(blocks * BLOCK_SIZE, -1, np.int64)
+        self._prefixes = np.zeros(blocks * BLOCK_SIZE, np.int64)
 
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         """Write each span's tokens to the cache and predict from what the cache then holds."""
@@ -58,6 +65,10 @@ class FakeRunner:
         slots = [span.blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE for place in range(end)]
         self._cache[slots[span.start :]] = span.tokens
         history = self._cache[slots].tolist()
+        prefixes = list(accumulate(history, lambda prefix, token: hash((prefix, token)), initial=0))[1:]
+        if self._prefixes[slots[: span.start]].tolist() != prefixes[: span.start]:
+            raise AssertionError("the cache holds keys and values of another prefix")
+        self._prefixes[slots[span.start :]] = prefixes[span.start :]
         if span.want == "hidden":
             return np.cos(np.outer(np.add(history[span.start :], 1), np.arange(HIDDEN_SIZE)), dtype=np.float32)
         first = {"all": span.start, "last": end - 1, "none": end}[span.want]
@@ -127,6 +138,7 @@ def fake_model(
         end_ids=tokenizer.eos_ids,
         concurrency=concurrency,
         queue=queue,
+        drafter=PromptLookup(),
     )
     facts = Facts(
         name=name,

@@ -7,20 +7,21 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.engine.backends import Arithmetic
+from quipu.engine.draft_model import DraftModel, check_vocabulary
 from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
 from quipu.engine.memory import return_freed_memory
-from quipu.engine.packing import QUANTIZATIONS
+from quipu.engine.prompt_lookup import PromptLookup
 from quipu.engine.runner import BLOCK_SIZE, Backend
+from quipu.engine.speculate import Drafter
 from quipu.errors import InvalidRequest, NotEnoughMemory
 from quipu.model.chat_format import ChatFormat
 from quipu.model.checkpoint import Checkpoint, open_checkpoint
@@ -29,13 +30,8 @@ from quipu.model.lora import ADAPTER_FILES, merged
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Facts
 
-DTYPES = ("auto", "bfloat16", "float16", "float32")
-KV_DTYPES = ("auto", "f16", "int8", "f32")
-RUNNERS = ("auto", "native", "torch")
+SPECULATE = ("auto", "on", "off")
 GIB = 1 << 30
-GPU_DEVICE = Path("/dev/nvidiactl")
-"""There where NVIDIA's driver is."""
-
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
@@ -57,6 +53,8 @@ def load(
     kv_dtype: str = "auto",
     quantize: str | None = None,
     runner: str = "auto",
+    speculate: str = "auto",
+    draft: str | Path | None = None,
     progress: Progress | None = None,
 ) -> LocalModel:
     """Load ``model`` (a GGUF file, a Hugging Face or Meta folder, a known name) and start its engine.
@@ -69,7 +67,9 @@ def load(
     ``quantize`` ("q8", "q4"): make 8 or 4 bits of weights that are stored as floats, native only. ``kv_dtype`` of keys
     and values on the native runner: f16 (auto), int8 or f32. ``threads``: CPU threads (default: all cores).
     ``adapter``: a folder with a PEFT LoRA adapter to merge. ``kv_memory``: GiB for the KV cache (default:
-    ``concurrency`` contexts, at most half of the memory that is free once the weights are in).
+    ``concurrency`` contexts, at most half of the memory that is free once the weights are in). ``speculate``: guess
+    tokens ahead and verify several in a step ("on", "off"; auto is on where that cannot change an answer); ``draft``: a
+    smaller model of the same vocabulary that guesses, instead of looking up what followed the same words before.
 
     Raises ModelNotFound, CheckpointError and its kinds, and InvalidRequest for an option that cannot be met.
     """
@@ -78,34 +78,21 @@ def load(
         raise InvalidRequest(f"kv_memory must be a number of GiB above 0, got {kv_memory}", param="kv_memory")
     if queue < 0:
         raise InvalidRequest(f"queue must be 0 or more, got {queue}", param="queue")
-    _one_of("dtype", dtype, DTYPES)
-    _one_of("kv_dtype", kv_dtype, KV_DTYPES)
-    _one_of("quantize", quantize, (None, *QUANTIZATIONS))
-    _one_of("runner", runner, RUNNERS)
-    native = _runs_natively(runner, device)
-    if not native:
-        _refuse_native_options(kv_dtype=kv_dtype if kv_dtype != "auto" else None, quantize=quantize)
-    torch_runner = None if native else _torch_runner()
-    where = None if torch_runner is None else torch_runner.find_device(device)
+    arithmetic = Arithmetic(runner, device, dtype, kv_dtype, quantize, threads)
+    if speculate not in SPECULATE:
+        raise InvalidRequest(f"speculate is {speculate!r}; it must be one of {', '.join(SPECULATE)}", param="speculate")
+    if draft is not None and speculate == "off":
+        raise InvalidRequest("a draft model speculates: give draft, or speculate off, not both", param="draft")
     checkpoint = open_checkpoint(model)
     tensors = checkpoint.tensors
     if adapter is not None:
         tensors = merged(tensors, Path(adapter))
-    backend: Backend
-    if torch_runner is None:
-        from quipu.engine.native_backend import NativeBackend
-
-        backend = NativeBackend(
-            checkpoint.config, tensors, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype, threads=threads,
-            identity=_identity(checkpoint, adapter),
-        )  # fmt: skip
-    else:
-        run_dtype = checkpoint.run_dtype(dtype)
-        backend = torch_runner.TorchBackend(checkpoint.config, tensors, run_dtype, where, threads)
+    backend = arithmetic.backend(checkpoint, tensors, _identity(checkpoint, adapter))
     length, blocks = _plan(checkpoint, backend, context, concurrency, kv_memory)
     tokenizer = _tokenizer(checkpoint)
     # What can be refused is refused now: not after minutes of loading, nor with an engine running that nobody holds.
     chat_format = _chat_format(checkpoint, tokenizer)
+    drafting = None if draft is None else _open_draft(draft, checkpoint, tokenizer)
     # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
     checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
     checkpoint.check_unchanged()
@@ -117,6 +104,22 @@ def load(
         checkpoint.check_unchanged()  # it reads the files again, long after they were opened
         return backend.reference(ids)
 
+    drafter: Drafter | None = None
+    if drafting is not None:
+        try:
+            small = arithmetic.backend(drafting, drafting.tensors, _identity(drafting, None))
+            reach = min(length, drafting.config.context_length)
+            reach, blocks = _plan(drafting, small, reach, concurrency, None)
+            # The time of a step is that of reading the weights.
+            cost = small.weights_bytes / backend.weights_bytes
+            guesses = small.runner(blocks, progress)
+        except BaseException:
+            computes.close()
+            raise
+        drafter = DraftModel(guesses, context_length=reach, vocabulary=computes.vocabulary, cost=cost)
+    elif speculate == "on" or (speculate == "auto" and computes.exact):
+        drafter = PromptLookup()
+
     end_ids = {*checkpoint.eos_ids, *(tokenizer.eos_ids if tokenizer else ())}
     return LocalModel(
         Engine(
@@ -126,6 +129,7 @@ def load(
             vocabulary=tokenizer.vocabulary if tokenizer else None,
             concurrency=concurrency,
             queue=queue,
+            drafter=drafter,
         ),
         _facts(checkpoint, name, backend.dtype),
         tokenizer,
@@ -158,56 +162,6 @@ def _at_least_one(**options: int | None) -> None:
     for option, value in options.items():
         if value is not None and value < 1:
             raise InvalidRequest(f"{option} must be 1 or more, got {value}", param=option)
-
-
-def _one_of(option: str, value: str | None, known: Sequence[str | None]) -> None:
-    if value not in known:
-        names = ", ".join(each for each in known if each is not None)
-        raise InvalidRequest(f"{option} is {value!r}; it must be one of {names}", param=option)
-
-
-def _runs_natively(runner: str, device: str) -> bool:
-    """Whether the native kernels compute; raises InvalidRequest where they are asked for and cannot.
-
-    Without importing torch, which takes a second: a GPU that it could use shows as a device file.
-    """
-    if runner == "torch":
-        return False
-    if runner == "native" and device not in ("auto", "cpu"):
-        raise InvalidRequest(
-            f"the native runner computes on the CPU, not on {device}; use runner torch", param="device"
-        )
-    gpu = device not in ("auto", "cpu") or (device == "auto" and GPU_DEVICE.exists() and find_spec("torch") is not None)
-    if runner == "auto" and gpu:
-        return False
-    from quipu import native
-
-    if native.available():
-        return True
-    if runner == "auto" and find_spec("torch") is not None:
-        return False
-    raise InvalidRequest(native.MISSING)
-
-
-def _refuse_native_options(**options: str | None) -> None:
-    for option, value in options.items():
-        if value is not None:
-            raise InvalidRequest(
-                f"{option} {value} is for the native runner, and this model runs on torch; leave it out, or use "
-                "device cpu and runner native",
-                param=option,
-            )
-
-
-def _torch_runner() -> ModuleType:
-    try:
-        from quipu.engine import torch_runner
-    except ImportError as error:
-        raise InvalidRequest(
-            f"running a model this way needs torch, which could not be imported ({error}); install it with: "
-            "pip install 'quipu-llama[torch]', or use device cpu and runner native"
-        ) from error
-    return torch_runner
 
 
 def _identity(checkpoint: Checkpoint, adapter: str | Path | None) -> dict[str, Any]:
@@ -258,6 +212,21 @@ def _plan(
             param="kv_memory",
         )
     return length, blocks
+
+
+def _open_draft(draft: str | Path, checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> Checkpoint:
+    """The checkpoint of the draft model; raises InvalidRequest where its tokens are not those of ``checkpoint``."""
+    opened = open_checkpoint(draft)
+    own = _tokenizer(opened)
+    if tokenizer is None or own is None:
+        without = checkpoint.name if tokenizer is None else opened.name
+        raise InvalidRequest(
+            f"{without} has no tokenizer beside its weights, so nothing says that {opened.name} and {checkpoint.name} "
+            "have the same vocabulary",
+            param="draft",
+        )
+    check_vocabulary(tokenizer, own, checkpoint.name, opened.name)
+    return replace(opened, metadata={}, tokenizer_source=None)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:

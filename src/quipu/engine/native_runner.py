@@ -28,6 +28,8 @@ class NativeRunner:
     of KV_DTYPES; ``instructions`` one of ``native.instruction_sets()`` (default: the best of this processor).
     """
 
+    exact = True
+
     def __init__(
         self,
         config: ModelConfig,

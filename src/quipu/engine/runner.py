@@ -20,8 +20,8 @@ class Span:
     ``tokens`` are its next token ids, the first at position ``start``; keys and values of positions before
     ``start`` are in the cache already. Position p lives in block ``blocks[p // BLOCK_SIZE]`` at offset
     ``p % BLOCK_SIZE``; ``blocks`` covers ``start + len(tokens)`` positions. ``want`` says which rows of logits
-    come back: the last one, all of them (prompt log-probabilities), or none (a prompt not finished yet); ``hidden``
-    asks for the final hidden states of all of them instead (embeddings).
+    come back: the last one, all of them (prompt log-probabilities, guesses to verify), or none (a prompt not finished
+    yet); ``hidden`` asks for the final hidden states of all of them instead (embeddings).
     """
 
     tokens: Sequence[int]
@@ -34,10 +34,12 @@ class Runner(Protocol):
     """Computes one step. Not thread-safe: the engine calls it from one thread.
 
     ``blocks`` is the size of its KV cache in blocks of BLOCK_SIZE tokens; ``vocabulary`` the width of its logits.
+    ``exact``: a row's logits are the same bits whatever else is in the step and however the tokens before it were cut.
     """
 
     blocks: int
     vocabulary: int
+    exact: bool
 
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         """Run ``spans`` together: write their keys and values to the cache, return for each the logits it wants.

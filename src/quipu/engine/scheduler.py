@@ -88,6 +88,23 @@ class Scheduler:
         for place, digest in enumerate(sequence.names(sequence.computed // BLOCK_SIZE)[full:], full):
             self.pool.register(sequence.blocks[place], digest)
 
+    def extend(self, sequence: Sequence, tokens: int) -> int:
+        """Give ``sequence`` free blocks for up to ``tokens`` more than it has; returns for how many there is room now.
+
+        Nobody is preempted for them: they are guesses.
+        """
+        end = len(sequence.tokens) + tokens
+        missing = min(blocks_for(end) - len(sequence.blocks), self.pool.free)
+        if missing > 0:
+            sequence.blocks += self.pool.allocate(missing)
+        return min(end, len(sequence.blocks) * BLOCK_SIZE) - len(sequence.tokens)
+
+    def trim(self, sequence: Sequence) -> None:
+        """Free the blocks of guesses that did not come true: the next step may need them for a token."""
+        kept = blocks_for(len(sequence.tokens))
+        self.pool.release(sequence.blocks[kept:])
+        del sequence.blocks[kept:]
+
     def finish(self, sequence: Sequence) -> None:
         """End ``sequence`` wherever it is in its life; its blocks become free, their content stays for reuse."""
         if sequence.status is Status.RUNNING:

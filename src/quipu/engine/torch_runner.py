@@ -75,6 +75,8 @@ class TorchBackend:
 class TorchRunner:
     """Holds the network and its KV cache of ``blocks`` blocks; see ``runner.Runner``."""
 
+    exact = False  # a matrix product rounds by the shape of its batch
+
     def __init__(self, network: Llama, blocks: int) -> None:
         self.blocks = blocks
         self.vocabulary = network.config.vocabulary

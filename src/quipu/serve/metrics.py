@@ -35,6 +35,15 @@ _COUNTERS: Mapping[str, tuple[str, Callable[[EngineStats], float]]] = {
     "quipu_aborted_total": ("Answers given up, because the client left.", lambda stats: stats.aborted),
     "quipu_failed_total": ("Answers that ended with an error.", lambda stats: stats.failed),
     "quipu_preempted_total": ("Times an answer gave its blocks back.", lambda stats: stats.preempted),
+    "quipu_speculative_drafted_tokens_total": ("Tokens guessed ahead.", lambda stats: stats.drafted_tokens),
+    "quipu_speculative_accepted_tokens_total": (
+        "Guessed tokens that came true: steps that answers did not need.",
+        lambda stats: stats.accepted_tokens,
+    ),
+    "quipu_speculative_verifications_total": (
+        "Times guesses at an answer were verified.",
+        lambda stats: stats.verifications,
+    ),
     "quipu_steps_total": ("Steps of the engine.", lambda stats: stats.steps),
     "quipu_step_seconds_total": ("Time spent in steps.", lambda stats: stats.step_seconds),
 }

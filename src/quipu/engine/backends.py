@@ -1,0 +1,116 @@
+"""Which way a model is computed: quipu's own kernels on a CPU, or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from quipu import native
+from quipu.engine.packing import QUANTIZATIONS
+from quipu.engine.runner import Backend
+from quipu.errors import InvalidRequest
+from quipu.model.checkpoint import Checkpoint
+from quipu.model.weights import Tensor
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+KV_DTYPES = ("auto", "f16", "int8", "f32")
+RUNNERS = ("auto", "native", "torch")
+GPU_DEVICE = Path("/dev/nvidiactl")
+"""There where NVIDIA's driver is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """The options of quipu.load that say how to compute. Raises InvalidRequest for one that is not known."""
+
+    runner: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    kv_dtype: str = "auto"
+    quantize: str | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        known: dict[str, Sequence[str | None]] = {
+            "runner": RUNNERS,
+            "dtype": DTYPES,
+            "kv_dtype": KV_DTYPES,
+            "quantize": (None, *QUANTIZATIONS),
+        }
+        for option, values in known.items():
+            if getattr(self, option) not in values:
+                names = ", ".join(each for each in values if each is not None)
+                raise InvalidRequest(f"{option} is {getattr(self, option)!r}; it must be one of {names}", param=option)
+
+    def backend(
+        self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor], identity: Mapping[str, Any] | None
+    ) -> Backend:
+        """How ``tensors``, those of ``checkpoint`` or adapted from them, will be computed.
+
+        ``identity`` names what is packed for the native kernels; see packed.packed_weights. Raises InvalidRequest
+        where the options cannot be met together, or not on this machine.
+        """
+        if self._runs_natively():
+            from quipu.engine.native_backend import NativeBackend
+
+            return NativeBackend(
+                checkpoint.config,
+                tensors,
+                dtype=self.dtype,
+                quantize=self.quantize,
+                kv_dtype=self.kv_dtype,
+                threads=self.threads,
+                identity=identity,
+            )
+        self._refuse_native_options()
+        torch_runner = _torch_runner()
+        device = torch_runner.find_device(self.device)
+        found: Backend = torch_runner.TorchBackend(
+            checkpoint.config, tensors, checkpoint.run_dtype(self.dtype), device, self.threads
+        )
+        return found
+
+    def _runs_natively(self) -> bool:
+        """Whether the native kernels compute; raises InvalidRequest where they are asked for and cannot.
+
+        Without importing torch, which takes a second: a GPU that it could use shows as a device file.
+        """
+        on_cpu = self.device in ("auto", "cpu")
+        if self.runner == "native" and not on_cpu:
+            raise InvalidRequest(
+                f"the native runner computes on the CPU, not on {self.device}; use runner torch", param="device"
+            )
+        has_torch = find_spec("torch") is not None
+        uses_gpu = not on_cpu or (self.device == "auto" and GPU_DEVICE.exists() and has_torch)
+        if self.runner == "torch" or (self.runner == "auto" and uses_gpu):
+            return False
+        if native.available():
+            return True
+        if self.runner == "auto" and has_torch:
+            return False
+        raise InvalidRequest(native.MISSING)
+
+    def _refuse_native_options(self) -> None:
+        given = {"kv_dtype": None if self.kv_dtype == "auto" else self.kv_dtype, "quantize": self.quantize}
+        for option, value in given.items():
+            if value is not None:
+                raise InvalidRequest(
+                    f"{option} {value} is for the native runner, and this model runs on torch; leave it out, or use "
+                    "device cpu and runner native",
+                    param=option,
+                )
+
+
+def _torch_runner() -> ModuleType:
+    try:
+        from quipu.engine import torch_runner
+    except ImportError as error:
+        raise InvalidRequest(
+            f"running a model this way needs torch, which could not be imported ({error}); install it with: "
+            "pip install 'quipu-llama[torch]', or use device cpu and runner native"
+        ) from error
+    return torch_runner
