@@ -128,6 +128,17 @@ def test_choose_a_model(visit):
     expect(person.page.locator("#context")).to_contain_text("of 512 tokens")
 
 
+def test_where_two_models_answered_each_answer_says_which(visit):
+    person = visit()
+    person.ask("one")
+    figures = person.answers.locator(".figures")
+    expect(figures.first).not_to_contain_text("fake")
+    person.page.get_by_label("Model").select_option("other")
+    person.ask("two")
+    expect(figures.first.locator("span").first).to_have_text("fake")
+    expect(figures.last.locator("span").first).to_have_text("other")
+
+
 # ---- settings
 
 
@@ -311,6 +322,8 @@ def test_markdown_code_and_copying(visit):
     answer.get_by_role("button", name="Copy answer").click()
     expect(answer.get_by_role("button", name="Copied")).to_have_count(2)
     assert "```python" in person.page.evaluate("navigator.clipboard.readText()")
+    expect(answer.locator("ol").last).to_have_attribute("start", "3")  # where code stood between its items
+    expect(answer.locator("td").last).to_have_css("text-align", "right")
 
 
 def test_a_hostile_answer_is_text(visit):
