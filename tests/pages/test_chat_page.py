@@ -41,6 +41,18 @@ def test_two_turns(visit, size):
     expect(person.page.locator("#announcer")).to_contain_text("You said: What is it?")
 
 
+def test_the_way_back_to_the_end_can_be_seen_over_a_text(visit, size):
+    person = visit(size)
+    person.ask("markdown")
+    person.ask("markdown")
+    person.page.locator("#scroller").evaluate("(place) => place.scrollTop = 0")
+    back = person.button("Go to the latest message")
+    expect(back).to_be_visible()
+    assert back.evaluate("(button) => getComputedStyle(button).backgroundColor") != "rgba(0, 0, 0, 0)"
+    back.click()
+    expect(back).to_be_hidden()
+
+
 def test_nothing_is_wider_than_the_page(visit, size):
     person = visit(size)
     person.ask("markdown")
