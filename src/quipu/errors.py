@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class QuipuError(Exception):
@@ -287,6 +288,15 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """The end of a complaint about an unknown ``name``: the nearest of ``known``, ``otherwise`` if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {near[0]}?" if near else otherwise
+
+
+def check_fields(value: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    """Raise InvalidRequest unless all names in the object ``value``, which stands at ``where``, are ``known``."""
+    for given in value:
+        if given not in known:
+            name = f"{given!s:.80}"
+            hint = did_you_mean(name, known, f"known: {', '.join(known)}")
+            raise InvalidRequest(f"{where} has no field {name!r}; {hint}", param=f"{where}.{name}")
 
 
 def field_path(parts: Sequence[str | int]) -> str:

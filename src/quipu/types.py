@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
-from quipu.errors import InvalidRequest, did_you_mean
+from quipu.errors import InvalidRequest, check_fields, did_you_mean
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "abort"]
@@ -54,10 +54,8 @@ class Message:
             return value
         if not isinstance(value, Mapping):
             raise InvalidRequest(f"{where} must be an object with role and content, got {value!r:.80}", param=where)
-        for key, given in value.items():
-            if key not in _MESSAGE_FIELDS and not (key in _REPLAYED_NULLS and given is None):
-                known = ", ".join(_MESSAGE_FIELDS)
-                raise InvalidRequest(f"{where} has no field {key!r}; known: {known}", param=f"{where}.{key}")
+        nulls = {name for name in _REPLAYED_NULLS if value.get(name) is None}
+        check_fields({name: each for name, each in value.items() if name not in nulls}, _MESSAGE_FIELDS, where)
         role = "system" if value.get("role") == "developer" else value.get("role")
         if role not in get_args(Role):
             raise InvalidRequest(
@@ -112,6 +110,7 @@ def _text(content: Any, where: str) -> str:
                 f'{where}[{i}] is not a text part; this model reads text only: {{"type": "text", "text": "..."}}',
                 param=f"{where}[{i}]",
             )
+        check_fields(part, ("type", "text"), f"{where}[{i}]")
         texts.append(part["text"])
     return "".join(texts)
 
@@ -122,6 +121,8 @@ def _tool_call(value: Any, where: str) -> ToolCall:
     function = value.get("function") if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise InvalidRequest(f"{where} needs function.name and function.arguments", param=where)
+    check_fields(value, ("id", "type", "index", "function"), where)
+    check_fields(function, ("name", "arguments"), f"{where}.function")
     arguments = function.get("arguments") or "{}"
     try:
         parsed = json.loads(arguments) if isinstance(arguments, str) else arguments

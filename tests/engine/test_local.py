@@ -191,6 +191,15 @@ def idle(model):
         (lambda m: m.chat([{"role": "user", "content": 5}]), r"messages\[0\].content must be a string"),
         (lambda m: m.chat([{"role": "user", "content": [{"type": "image_url"}]}]), r"content\[0\] is not a text part"),
         (lambda m: m.chat([{"role": "user", "content": "", "mood": 1}]), r"messages\[0\] has no field 'mood'"),
+        (lambda m: m.chat([{"role": "user", "contnt": ""}]), r"has no field 'contnt'; did you mean content\?"),
+        (
+            lambda m: m.chat([{"role": "user", "content": [{"type": "text", "text": "a", "txt": "b"}]}]),
+            r"messages\[0\]\.content\[0\] has no field 'txt'; did you mean text\?",
+        ),
+        (
+            lambda m: m.chat([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "argument": "{}"}}]}]),
+            r"tool_calls\[0\]\.function has no field 'argument'; did you mean arguments\?",
+        ),
         (lambda m: m.chat(["hello"]), r"messages\[0\] must be an object"),
         (lambda m: m.chat([{"role": "assistant", "tool_calls": [{}]}]), "needs function.name"),
         (

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,77 @@ def test_a_served_model_whose_file_changes(file_format, change, tmp_path):
     assert digest == (
         gone if change == "removed" else f"{file} is not the file any more that was opened; load the model again"
     )
+
+
+# ---- A model whose file is cut short while it loads
+
+LOADED = """
+import os, sys
+import quipu
+from quipu.errors import DamagedCheckpoint
+
+def cut(done, total, what):
+    if done == 1:
+        os.truncate(sys.argv[2], 64)
+
+try:
+    quipu.load(sys.argv[1], context=64, concurrency=1, progress=cut)
+except DamagedCheckpoint as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("file_format", ["gguf", "safetensors", "pth"])
+def test_a_file_that_is_cut_short_while_it_is_loaded(file_format, tmp_path):
+    """Of a mapped file, the next read would end the process with SIGBUS."""
+    config = tiny.tiny_config(layers=16)
+    path = tiny.write_tiny(file_format, tmp_path / "model", config, tiny.tiny_tensors(config))
+    [file] = [path] if path.is_file() else [each for each in path.iterdir() if each.suffix in (".safetensors", ".pth")]
+    size = file.stat().st_size
+    done = python(LOADED, path, file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{file} was" in done.stdout
+    assert f"while the model was in use ({size} bytes" in done.stdout
+    assert "64 now); load it again" in done.stdout
+
+
+CUT_AT_RANDOM = """
+import multiprocessing, os, random, shutil, sys, time
+import quipu
+from quipu.errors import QuipuError
+
+def cut(file, seconds):
+    time.sleep(seconds)
+    os.truncate(file, 0)
+
+path, file, sound = sys.argv[1:]
+quipu.load(path, context=64, concurrency=1).close()
+dice = random.Random(0)
+for turn in range(100):
+    shutil.copyfile(file, sound) if turn == 0 else shutil.copyfile(sound, file)
+    cutting = multiprocessing.get_context("fork").Process(target=cut, args=(file, dice.uniform(0, 0.04)))
+    cutting.start()
+    try:
+        quipu.load(path, context=64, concurrency=1).close()
+        print("loaded")
+    except QuipuError as error:
+        print(type(error).__name__)
+    cutting.join()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["gguf", "safetensors"])
+def test_a_file_that_is_cut_short_at_any_moment(file_format, tmp_path):
+    config = tiny.tiny_config(layers=16)
+    path = tiny.write_tiny(file_format, tmp_path / "model", config, tiny.tiny_tensors(config))
+    [file] = [path] if path.is_file() else path.glob("*.safetensors")
+    done = python(CUT_AT_RANDOM, path, file, tmp_path / "sound")
+    assert done.returncode == 0, done.stderr
+    ends = Counter(done.stdout.split())
+    assert ends["DamagedCheckpoint"] >= 20
+    assert sum(ends.values()) == 100
+    assert ends.keys() <= {"loaded", "DamagedCheckpoint"}
 
 
 # ---- A model larger than the memory

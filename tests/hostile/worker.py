@@ -34,8 +34,8 @@ from quipu.types import Message
 
 SECONDS = 20
 """Longer is a hang. A template may run for 10 s before it is refused."""
-ALLOWANCE = 64 << 20
-"""Bytes beyond twice the file: what threads, garbage and a template's budget may take."""
+ALLOWANCE, TEMPLATE_ALLOWANCE = 8 << 20, 64 << 20
+"""Bytes beyond twice the file: what threads and garbage may take, and what a template may, which has a budget."""
 LIMIT = 1 << 30
 """Address space beyond what the process has when it starts; a larger allocation fails at once."""
 
@@ -105,7 +105,7 @@ def try_one(seed: Seed, kind: str, number: int, scratch: Path) -> dict[str, Any]
     (place / seed.file).unlink(missing_ok=True)
     (place / seed.file).write_bytes(sound)
     total = sum(each.stat().st_size for each in place.iterdir())
-    if growth > 2 * total + ALLOWANCE:
+    if growth > 2 * total + (TEMPLATE_ALLOWANCE if kind.startswith("template") else ALLOWANCE):
         outcome = f"took {growth >> 20} MiB for files of {total >> 10} KiB; then: {outcome}"
     return {"outcome": outcome, "growth": growth, "seconds": round(time.monotonic() - started, 3)}
 

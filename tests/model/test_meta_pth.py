@@ -99,6 +99,17 @@ def test_a_zip_on_several_disks_is_refused(tmp_path: Path) -> None:
         read_meta_pth(tmp_path)
 
 
+def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, x=torch.zeros(3)) / "consolidated.00.pth"
+    with zipfile.ZipFile(path) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, b"big" if name.endswith("/byteorder") else content)
+    with pytest.raises(UnsupportedCheckpoint, match="big-endian"):
+        read_meta_pth(tmp_path)
+
+
 def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "consolidated.00.pth", "w") as file:
         file.writestr("hello.txt", "hello")

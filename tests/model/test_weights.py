@@ -71,10 +71,12 @@ def test_floats_at_an_odd_address() -> None:
     np.testing.assert_array_equal(Tensor("x", (6,), "F32", data[1:]).float32(), np.arange(6))
 
 
-def test_a_vector_is_one_packed_row_and_an_unmoved_matrix_a_view() -> None:
+def test_a_vector_is_one_packed_row_and_a_matrix_memory_of_its_own() -> None:
     data = np.arange(24, dtype=np.uint8)
     assert Tensor("x", (6,), "F32", data).packed().shape == (1, 24)
-    assert np.shares_memory(Tensor("x", (2, 3), "F32", data).packed(), data)
+    packed = Tensor("x", (2, 3), "F32", data).packed()
+    np.testing.assert_array_equal(packed, data.reshape(2, 12))
+    assert not np.shares_memory(packed, data)
 
 
 def test_half_rotation_order_undoes_the_converters_permutation() -> None:

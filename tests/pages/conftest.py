@@ -20,6 +20,12 @@ def add(one, two):
 ```
 
 - [an article](https://example.org/a)
+
+3. third
+
+| name | count |
+|---|---:|
+| a | 1 |
 """
 HOSTILE = """<img src=x onerror="window.hacked = 1"><script>window.hacked = 2</script>
 <iframe src="http://tracker.invalid/frame"></iframe>

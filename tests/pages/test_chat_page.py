@@ -41,6 +41,18 @@ def test_two_turns(visit, size):
     expect(person.page.locator("#announcer")).to_contain_text("You said: What is it?")
 
 
+def test_the_way_back_to_the_end_can_be_seen_over_a_text(visit, size):
+    person = visit(size)
+    person.ask("markdown")
+    person.ask("markdown")
+    person.page.locator("#scroller").evaluate("(place) => place.scrollTop = 0")
+    back = person.button("Go to the latest message")
+    expect(back).to_be_visible()
+    assert back.evaluate("(button) => getComputedStyle(button).backgroundColor") != "rgba(0, 0, 0, 0)"
+    back.click()
+    expect(back).to_be_hidden()
+
+
 def test_nothing_is_wider_than_the_page(visit, size):
     person = visit(size)
     person.ask("markdown")
@@ -126,6 +138,17 @@ def test_choose_a_model(visit):
     assert body["model"] == "other"
     expect(person.answers.last).to_contain_text("You said: markdown")
     expect(person.page.locator("#context")).to_contain_text("of 512 tokens")
+
+
+def test_where_two_models_answered_each_answer_says_which(visit):
+    person = visit()
+    person.ask("one")
+    figures = person.answers.locator(".figures")
+    expect(figures.first).not_to_contain_text("fake")
+    person.page.get_by_label("Model").select_option("other")
+    person.ask("two")
+    expect(figures.first.locator("span").first).to_have_text("fake")
+    expect(figures.last.locator("span").first).to_have_text("other")
 
 
 # ---- settings
@@ -311,6 +334,8 @@ def test_markdown_code_and_copying(visit):
     answer.get_by_role("button", name="Copy answer").click()
     expect(answer.get_by_role("button", name="Copied")).to_have_count(2)
     assert "```python" in person.page.evaluate("navigator.clipboard.readText()")
+    expect(answer.locator("ol").last).to_have_attribute("start", "3")  # where code stood between its items
+    expect(answer.locator("td").last).to_have_css("text-align", "right")
 
 
 def test_a_hostile_answer_is_text(visit):

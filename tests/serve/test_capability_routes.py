@@ -252,6 +252,7 @@ def test_so_many_calls_at_once() -> None:
             response = server.http.post(SUMS, json={"question": "3+4"})
             assert (response.status_code, error_of(response)["code"]) == (503, "server_busy")
             assert "--max-calls" in error_of(response)["message"]
+            assert int(response.headers["retry-after"]) >= 1
         until(lambda: server.http.post(SUMS, json={"question": "3+4"}).status_code == 200)
 
 

@@ -40,7 +40,10 @@ import quipu.serve.server
 from quipu.cli import main
 
 def use(url):
-    for path in ("/health", "/v1/models", "/docs", "/openapi.json", "/metrics"):
+    for path in (
+        "/health", "/v1/models", "/docs", "/openapi.json", "/metrics", "/chat", "/capabilities", "/v1/capabilities",
+        "/compare", "/models", "/rank", "/claims", "/llms.txt", "/api/tags",
+    ):
         urllib.request.urlopen(url + path).read()
     body = json.dumps({{"model": "tiny", "prompt": [1, 2, 3], "max_tokens": 4}}).encode()
     asked = urllib.request.Request(url + "/v1/completions", body, {{"content-type": "application/json"}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from dataclasses import fields
 from itertools import pairwise
@@ -256,11 +257,30 @@ def test_zero_is_not_the_default(server: Running) -> None:
     assert (tokens(max_tokens=0), tokens(max_tokens=None), tokens()) == (0, 16, 16)
 
 
-def test_nodes_prompts_and_large_bodies_are_limited() -> None:
-    with serving(limits=Limits(json_nodes=10, prompts=3, body_bytes=200_000, bodies_bytes=200_000)) as server:
+def test_large_bodies_together() -> None:
+    limits = Limits(body_bytes=200_000, bodies_bytes=200_000)
+    head = f"POST {TEXT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
+    whole = head + b"connection: close\r\ncontent-length: 150000\r\n\r\n" + b" " * 150_000
+    with serving(limits=limits) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as other:
+            other.sendall(whole[:-1])
+            until(lambda: exchange(server.port, whole)[0] == 503)
+            response = server.http.post(TEXT, content=b" " * 150_000, headers={"content-type": "application/json"})
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "server_busy")
+            assert limits.told("bodies_bytes") in said(response)
+            assert "--max-bodies" in said(response)
+            assert int(response.headers["retry-after"]) >= 1
+        until(lambda: exchange(server.port, whole)[0] == 400)
+
+
+def test_nodes_and_prompts() -> None:
+    with serving(limits=Limits(json_nodes=10, prompts=3)) as server:
         response = server.post(TEXT, prompt="a", metadata={str(place): 1 for place in range(12)})
         assert (response.status_code, "--max-json-nodes" in said(response)) == (413, True)
         response = server.post(TEXT, prompt=["a"] * 4)
         assert (response.status_code, "--max-prompts" in said(response)) == (400, True)
+
+
+def test_all_large_bodies_are_at_least_one() -> None:
     with pytest.raises(InvalidRequest, match="--max-bodies 1 must be at least --max-body"):
         Limits(bodies_bytes=1)

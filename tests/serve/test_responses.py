@@ -98,6 +98,12 @@ def test_a_stream_that_fails_says_so() -> None:
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role", "it must be one of system, developer"),
         ({"input": [{"role": "user", "content": 3}]}, "input[0].content", "a string or a list of text parts, got 3"),
         ({"input": [{"role": "user", "content": "x", "nmae": 1}]}, "input[0].nmae", "has no field 'nmae'"),
+        ({"input": [{"role": "user", "contnt": "x"}]}, "input[0].contnt", "did you mean content?"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x", "txt": "y"}]}]},
+            "input[0].content[0].txt",
+            "did you mean text?",
+        ),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
             "input[0].content[0]",

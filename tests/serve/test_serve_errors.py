@@ -263,6 +263,7 @@ def test_a_body_too_large() -> None:
     with serving(limits=Limits(body_bytes=1000)) as server:
         announced = server.post(ROUTES[0], messages=[{"role": "user", "content": "x" * 1000}])
         assert refused(announced, None, "1000 bytes", status=413)["code"] == "request_too_large"
+        refused(announced, None, "--max-body", status=413)
         pieces = (b'{"model": "' + b"x" * 400 for _ in range(5))
         headers = {"content-type": "application/json"}
         chunked = server.http.post(ROUTES[0], content=pieces, headers=headers)
@@ -292,7 +293,7 @@ def test_overload_says_when_to_come_back() -> None:
         until(lambda: server.stats().running == 1)
         second = server.ask("x", stream=True)
         until(lambda: server.stats().waiting == 1)
-        with pytest.raises(openai.RateLimitError) as full:
+        with pytest.raises(openai.RateLimitError, match=r"the queue holds 1\..*--queue") as full:
             server.ask("x")
         assert full.value.code == "queue_full"
         assert int(full.value.response.headers["retry-after"]) >= 1

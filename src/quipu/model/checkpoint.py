@@ -106,7 +106,7 @@ class Checkpoint:
 def open_checkpoint(model: str | Path) -> Checkpoint:
     """Open ``model``: a .gguf file, a Hugging Face folder, a Meta folder, a known name, or "owner/name" in the cache.
 
-    Weights are mapped, not read. Raises ModelNotFound, DamagedCheckpoint or UnsupportedCheckpoint (CheckpointError
+    Weights are not read yet. Raises ModelNotFound, DamagedCheckpoint or UnsupportedCheckpoint (CheckpointError
     for files that may not be read).
     """
     checkpoint = _opened(model)

@@ -7,16 +7,20 @@ import json
 import mmap
 import os
 import stat
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quipu.errors import CheckpointError, DamagedCheckpoint, ModelNotFound
 
+LARGE = 1 << 17
+"""From so many bytes on, a piece of a file gets pages of its own."""
 MOST_JSON_BYTES = 64 << 20
 """The largest JSON beside the weights of a published Llama (tokenizer.json) has 27 MB."""
 
@@ -56,18 +60,23 @@ def _state(status: os.stat_result) -> FileState:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def check_same(path: Path, opened: BinaryIO, state: FileState) -> None:
+class HasFileno(Protocol):
+    """An opened file of any kind."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+def check_same(path: Path, opened: HasFileno, state: FileState) -> None:
     """Raise DamagedCheckpoint unless the file ``opened`` at ``path`` is the one that ``state`` was taken of."""
     if _state(os.fstat(opened.fileno())) != state:
         raise DamagedCheckpoint(f"{path} is not the file any more that was opened; load the model again")
 
 
 def check_unchanged(states: Mapping[Path, FileState]) -> None:
-    """Raise DamagedCheckpoint where a mapped file was written to in place: beyond its new end, reading it is SIGBUS,
-    which ends the process.
+    """Raise DamagedCheckpoint where a file was written to in place: what is read of it now belongs to other weights.
 
-    A file that was removed, or replaced by another one, is no danger: the map keeps what it was. A file cut short
-    between this check and the read is not noticed; no check could.
+    A file that was removed, or replaced by another one, is no danger: what was opened is read as it was.
     """
     for path, (inode, size, changed) in states.items():
         try:
@@ -81,19 +90,61 @@ def check_unchanged(states: Mapping[Path, FileState]) -> None:
             )
 
 
-def map_file(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a regular file as a read-only memory map, uint8 [size]. Raises DamagedCheckpoint when empty."""
-    with reading(path):
-        status = path.stat()
+class OpenedFile:
+    """A regular file that stays open, for reading pieces of it into memory of their own.
+
+    It is not mapped: reading a map beyond the end of a file that was cut short meanwhile is SIGBUS, which ends the
+    process. Raises DamagedCheckpoint when it is empty, and as ``reading`` does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path):
+            # Without O_NONBLOCK, opening a named pipe would wait for who writes to it.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            weakref.finalize(self, os.close, self._descriptor)
+            status = os.fstat(self._descriptor)
         if stat.S_ISDIR(status.st_mode):
             raise CheckpointError(f"{path} is a directory where a file was expected; give the file inside it")
-        # Opening a named pipe would block for ever.
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{path} is not a regular file; copy the checkpoint to a file first")
         if status.st_size == 0:
             raise DamagedCheckpoint(f"{path} is empty; download it again")
-        with path.open("rb") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+        self.size = status.st_size
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._descriptor
+
+    def read(self, start: int, size: int) -> NDArray[np.uint8]:
+        """``size`` bytes from ``start`` on, a new uint8 [size]. Raises DamagedCheckpoint where the file ends before."""
+        # Large pieces come and go while a model is loaded; in its heap, glibc would keep what they took.
+        data = np.frombuffer(mmap.mmap(-1, size) if size >= LARGE else bytearray(size), np.uint8)
+        done = 0
+        while done < size:  # one call reads 2 GiB at most
+            with reading(self.path):
+                count = os.preadv(self._descriptor, [data.data[done:]], start + done)
+            if count == 0:
+                now = os.fstat(self._descriptor).st_size
+                raise DamagedCheckpoint(
+                    f"{self.path} was cut short while the model was in use ({self.size} bytes then, {now} now); "
+                    "load it again"
+                )
+            done += count
+        return data
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """A part of an opened file that is read when it is asked for, each time anew."""
+
+    file: OpenedFile
+    start: int
+    nbytes: int
+
+    def read(self) -> NDArray[np.uint8]:
+        """uint8 [nbytes]. Raises as OpenedFile.read does."""
+        return self.file.read(self.start, self.nbytes)
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
@@ -101,11 +152,11 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
 
     ``errors`` as in bytes.decode: "replace" for a file that is not part of the model.
     """
-    data = map_file(path)
-    if data.nbytes > MOST_JSON_BYTES:
-        raise DamagedCheckpoint(f"{path} has {data.nbytes} bytes; a file of its kind has at most {MOST_JSON_BYTES}")
+    file = OpenedFile(path)
+    if file.size > MOST_JSON_BYTES:
+        raise DamagedCheckpoint(f"{path} has {file.size} bytes; a file of its kind has at most {MOST_JSON_BYTES}")
     try:
-        return data.tobytes().decode(errors=errors)
+        return file.read(0, file.size).tobytes().decode(errors=errors)
     except UnicodeDecodeError as error:
         raise DamagedCheckpoint(f"{path} is not UTF-8 text ({error}); download it again") from None
 

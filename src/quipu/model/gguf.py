@@ -1,4 +1,4 @@
-"""GGUF files as metadata and named memory-mapped arrays.
+"""GGUF files as metadata and named arrays that are read when they are asked for.
 
 The header is read here and not by gguf.GGUFReader because that one makes a numpy object of every string: 3.3 s for
 the 49,152 tokens of SmolLM2 against 0.08 s here. It is the oracle of the tests, and its quants decode the blocks.
@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
 from quipu.model.config import MOST_HEAD_SIZE, ModelConfig
-from quipu.model.files import map_file
+from quipu.model.files import OpenedFile, Stretch
 from quipu.model.weights import KINDS, Tensor, byte_count, in_half_rotation
 
 VERSIONS = (2, 3)
 MOST_STRING_BYTES = 16 << 20
-MOST_STRINGS = 1 << 23
-"""Twenty times the merges of Llama 4. With it, a sparse file cannot make a list that fills the memory."""
+MOST_VALUES = 1 << 23
+"""Twenty times the merges of Llama 4. With it, a sparse file cannot make an array that fills the memory."""
+WINDOW = 1 << 20
+"""Bytes of a header that are read at once."""
 MOST_DIMENSIONS = 4
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
@@ -49,7 +51,7 @@ _OTHER_TYPES = {
 class GGUFFile:
     """What one GGUF (all parts, if it is split) holds.
 
-    ``metadata`` values are str, int, float, bool, list[str], or a read-only numpy array for arrays of numbers.
+    ``metadata`` values are str, int, float, bool, list[str], or a numpy array for arrays of numbers.
     ``tensors`` go by their GGUF names and keep the order of rows in the file.
     """
 
@@ -100,9 +102,9 @@ class _Part:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data = map_file(path)
-        self.view = memoryview(self.data.data)
+        self.file = OpenedFile(path)
         self.at = 0
+        self.window, self.start = memoryview(b""), 0  # a part of the file, and where it begins
 
     def read(self) -> GGUFFile:
         version = self.version()
@@ -120,8 +122,9 @@ class _Part:
         return GGUFFile((self.path,), version, metadata, tensors)
 
     def version(self) -> int:
-        if self.data[:4].tobytes() != b"GGUF":
-            self.damaged(f"it starts with {self.data[:4].tobytes()!r}, not with b'GGUF': not a GGUF file")
+        magic = self.file.read(0, min(4, self.file.size)).tobytes()
+        if magic != b"GGUF":
+            self.damaged(f"it starts with {magic!r}, not with b'GGUF': not a GGUF file")
         self.at = 4
         version = self.u32()
         if version and version & 0xFFFF == 0:
@@ -137,20 +140,28 @@ class _Part:
 
     def room(self, count: int, each: int, what: str) -> None:
         """Refuse ``count`` things of at least ``each`` bytes where fewer bytes are left."""
-        left = self.data.nbytes - self.at
+        left = self.file.size - self.at
         if count * each > left:
             self.damaged(f"{count} {what} announced, but only {left} bytes are left: the file is truncated")
 
+    def read_on(self, at: int, size: int) -> tuple[memoryview, int]:
+        """A window that holds ``size`` bytes from ``at`` on, if the file does; and where it begins."""
+        if not self.start <= at <= at + size <= self.start + len(self.window):
+            length = max(0, min(max(size, WINDOW), self.file.size - at))
+            self.window, self.start = self.file.read(at, length).data, at
+        return self.window, self.start
+
     def u32(self) -> int:
-        self.room(1, 4, "number")
-        value: int = _U32.unpack_from(self.view, self.at)[0]
-        self.at += 4
-        return value
+        return self.number(_U32)
 
     def u64(self) -> int:
-        self.room(1, 8, "number")
-        value: int = _U64.unpack_from(self.view, self.at)[0]
-        self.at += 8
+        return self.number(_U64)
+
+    def number(self, kind: struct.Struct) -> int:
+        self.room(1, kind.size, "number")
+        window, start = self.read_on(self.at, kind.size)
+        value: int = kind.unpack_from(window, self.at - start)[0]
+        self.at += kind.size
         return value
 
     def text(self, what: str) -> str:
@@ -158,15 +169,23 @@ class _Part:
 
     def texts(self, count: int, what: str) -> Iterator[str]:
         # The hot loop, 430,000 rounds for Llama 3: local names and one unpack each.
-        view, at, end, unpack = self.view, self.at, self.data.nbytes, _U64.unpack_from
+        at, end, unpack = self.at, self.file.size, _U64.unpack_from
+        window, start = self.read_on(at, 0)
+        known = start + len(window)
         for _ in range(count):
-            size = unpack(view, at)[0] if at + 8 <= end else end
+            if at + 8 > known:
+                window, start = self.read_on(at, 8)
+                known = start + len(window)
+            size = unpack(window, at - start)[0] if at + 8 <= end else end
             at += 8
             if size > end - at or size > MOST_STRING_BYTES:
                 self.at = at
                 self.damaged(f"{what} has {size} bytes, but only {max(end - at, 0)} are left: the file is truncated")
+            if at + size > known:
+                window, start = self.read_on(at, size)
+                known = start + len(window)
             try:
-                text = str(view[at : at + size], "utf-8")
+                text = str(window[at - start : at - start + size], "utf-8")
             except UnicodeDecodeError:
                 self.damaged(f"{what} is not UTF-8 text")
             at += size
@@ -188,16 +207,20 @@ class _Part:
         if kind != _STRING:
             return self.numbers(kind, count, key)
         self.room(count, 8, f"strings in {key}")
-        if count > MOST_STRINGS:
-            self.damaged(f"{key} has {count} strings; more than {MOST_STRINGS} are not plausible")
+        self.plausible(count, key)
         return list(self.texts(count, key))
+
+    def plausible(self, count: int, key: str) -> None:
+        if count > MOST_VALUES:
+            self.damaged(f"{key} has {count} values; more than {MOST_VALUES} are not plausible")
 
     def numbers(self, kind: int, count: int, key: str) -> NDArray[Any]:
         if kind not in _SCALARS:
             self.damaged(f"{key} has type {kind}, which GGUF does not define")
         dtype = np.dtype(_SCALARS[kind])
         self.room(count, dtype.itemsize, f"values in {key}")
-        values = self.data[self.at : self.at + count * dtype.itemsize].view(dtype)
+        self.plausible(count, key)
+        values = self.file.read(self.at, count * dtype.itemsize).view(dtype)
         self.at += count * dtype.itemsize
         return values != 0 if kind == _BOOL else values
 
@@ -226,7 +249,7 @@ class _Part:
 
     def tensors(self, entries: list[tuple[str, tuple[int, ...], str, int]], alignment: int) -> dict[str, Tensor]:
         base = -(-self.at // alignment) * alignment
-        room = self.data.nbytes - base
+        room = self.file.size - base
         tensors: dict[str, Tensor] = {}
         free, before = 0, ""
         for name, shape, kind, offset in sorted(entries, key=lambda entry: entry[3]):
@@ -242,7 +265,7 @@ class _Part:
                 self.damaged(f"tensor {name:.80} overlaps {before:.80}")
             if offset + size > room:
                 self.damaged(f"tensor {name:.80} ends {offset + size - room} bytes past the end: the file is truncated")
-            tensors[name] = Tensor(name, shape, kind, self.data[base + offset : base + offset + size])
+            tensors[name] = Tensor(name, shape, kind, Stretch(self.file, base + offset, size))
             free, before = offset + size, name
         return tensors
 

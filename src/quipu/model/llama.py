@@ -26,7 +26,7 @@ Tensors = Mapping[str, weights.Tensor]
 def to_torch(tensor: weights.Tensor, dtype: torch.dtype) -> Tensor:
     """A checkpoint tensor, dequantised, as its own memory in ``dtype``."""
     if tensor.kind == "BF16" and dtype == torch.bfloat16:
-        return torch.from_numpy(tensor.packed().copy()).view(torch.bfloat16).view(tensor.shape)
+        return torch.from_numpy(tensor.packed()).view(torch.bfloat16).view(tensor.shape)
     return torch.from_numpy(np.ascontiguousarray(tensor.float32())).to(dtype)
 
 

@@ -6,13 +6,16 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
-from quipu.model.files import map_file
+from quipu.model.files import OpenedFile, Stretch, check_same, file_states
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, is_harmless
 
 _KIND_OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -42,7 +45,7 @@ _REPLICATED = ("layernorm.weight", "norm.weight")
 
 
 def read_meta_pth(folder: Path) -> dict[str, Tensor]:
-    """The weights of ``consolidated.*.pth`` under canonical names, memory-mapped, shards joined.
+    """The weights of ``consolidated.*.pth`` under canonical names, shards joined when they are read.
 
     Rows of q and k are in the file's order (the caller, who knows the heads, sets ``row_order``). An
     ``output.weight`` that shares its storage with the embedding is left out: the model is tied. Unknown names are
@@ -60,17 +63,18 @@ def read_meta_pth(folder: Path) -> dict[str, Tensor]:
         if shard.keys() != shards[0].keys():
             name = sorted(shard.keys() ^ shards[0].keys())[0]
             raise DamagedCheckpoint(f"{path} and {paths[0].name} do not hold the same tensors: {name} is in one only")
-    joined = {name: _join(name, [shard[name] for shard in shards], paths[0]) for name in shards[0]}
-    embedding, output = joined.get(EMBEDDING), joined.get(OUTPUT)
-    if embedding is not None and output is not None and embedding.data_ptr() == output.data_ptr():
+    joined = {name: _join(name, [shard[name] for shard in shards], folder) for name in shards[0]}
+    if {EMBEDDING, OUTPUT} <= joined.keys() and _start(shards[0][EMBEDDING]) == _start(shards[0][OUTPUT]):
         del joined[OUTPUT]
-    return {name: _tensor(name, tensor) for name, tensor in joined.items()}
+    return joined
 
 
-def _load(path: Path) -> dict[str, torch.Tensor]:
-    map_file(path)  # refuses what is not a regular file with bytes in it
+def _load(path: Path) -> dict[str, Tensor]:
+    file = OpenedFile(path)
     if not _is_zip(path):
         raise DamagedCheckpoint(f"{path} is truncated, or not a file of torch.save; download it again")
+    if _is_big_endian(path):  # torch would turn around what it has mapped; here, the file itself is read
+        raise UnsupportedCheckpoint(f"{path} is big-endian; save it again on a usual machine")
     try:
         # BytesIO is what Meta's exporter left under "_extra_state"; it is inert, and skipped below.
         with torch.serialization.safe_globals([io.BytesIO]):
@@ -86,14 +90,16 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         raise DamagedCheckpoint(f"{path} cannot be read ({reason}); download it again") from error
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
         raise DamagedCheckpoint(f"{path} does not hold named tensors; download it again")
-    tensors: dict[str, torch.Tensor] = {}
+    regions = _regions(file)
+    tensors: dict[str, Tensor] = {}
     for stored, value in loaded.items():
         if is_harmless(stored):
             continue
         name = canonical_name(stored)
         if name in tensors:
             raise DamagedCheckpoint(f"{path}: two tensors stand for {name}, one of them {stored}")
-        tensors[name] = _checked(stored, value, path)
+        value = _checked(stored, value, path)
+        tensors[name] = Tensor(name, tuple(value.shape), _KIND_OF_DTYPE[value.dtype], _stretch(value, file, regions))
     return tensors
 
 
@@ -102,6 +108,15 @@ def _is_zip(path: Path) -> bool:
         return zipfile.is_zipfile(path)
     except zipfile.BadZipFile:  # a damaged directory, in Python 3.11 and 3.12
         return False
+
+
+def _is_big_endian(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            orders = [file.open(name).read(8) for name in file.namelist() if name.endswith("/byteorder")]
+    except Exception:  # torch says better what is wrong with the file
+        return False
+    return b"big" in orders
 
 
 def canonical_name(name: str) -> str:
@@ -126,16 +141,64 @@ def _checked(name: str, value: Any, path: Path) -> torch.Tensor:
     return value
 
 
-def _join(name: str, parts: Sequence[torch.Tensor], path: Path) -> torch.Tensor:
+_Region: TypeAlias = tuple[int, int, int]
+"""A mapped part of a file: first address, address after the last, and where in the file it begins."""
+
+
+def _regions(file: OpenedFile) -> list[_Region]:
+    """What of files is mapped, torch's map of ``file`` among it. Raises DamagedCheckpoint if that is another now."""
+    check_same(file.path, file, file_states([file.path])[file.path])
+    found = []
+    with Path("/proc/self/maps").open() as maps:
+        for line in maps:
+            addresses, _, offset, _, _, *path = line.split()
+            if path:
+                first, last = addresses.split("-")
+                found.append((int(first, 16), int(last, 16), int(offset, 16)))
+    return found
+
+
+def _stretch(value: torch.Tensor, file: OpenedFile, regions: Sequence[_Region]) -> Stretch:
+    """Where in ``file`` the tensor lies that torch has mapped; the map itself is never touched (see ``OpenedFile``)."""
+    address = value.data_ptr()
+    starts = [address - first + offset for first, last, offset in regions if first <= address < last]
+    if value.nbytes and (not starts or starts[0] + value.nbytes > file.size):
+        raise DamagedCheckpoint(f"{file.path} holds a tensor without its bytes; download it again")
+    return Stretch(file, starts[0] if starts else 0, value.nbytes)
+
+
+def _start(tensor: Tensor) -> int:
+    data = tensor.data.parts[0].data if isinstance(tensor.data, _Joined) else tensor.data
+    assert isinstance(data, Stretch)
+    return data.start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Joined:
+    """Shards of one tensor, put together along ``axis`` when they are read."""
+
+    parts: tuple[Tensor, ...]
+    axis: int
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    def read(self) -> NDArray[np.uint8]:
+        return np.concatenate([part.packed() for part in self.parts], axis=self.axis).reshape(-1)
+
+
+def _join(name: str, parts: Sequence[Tensor], folder: Path) -> Tensor:
+    first = parts[0]
     if len(parts) == 1 or name.endswith(_REPLICATED):
-        return parts[0]
-    try:
-        return torch.cat(list(parts), dim=-1 if name.endswith(_CUT_ALONG_INPUTS) else 0)
-    except (RuntimeError, TypeError) as error:
-        raise DamagedCheckpoint(f"{path.parent}: shards of {name:.80} do not fit together ({error})") from None
+        return first
+    axis = len(first.shape) - 1 if name.endswith(_CUT_ALONG_INPUTS) else 0
+    if any(part.kind != first.kind or _without(part.shape, axis) != _without(first.shape, axis) for part in parts):
+        shapes = ", ".join(f"{list(part.shape)} {part.kind}" for part in parts)
+        raise DamagedCheckpoint(f"{folder}: shards of {name:.80} do not fit together ({shapes})")
+    shape = (*first.shape[:axis], sum(part.shape[axis] for part in parts), *first.shape[axis + 1 :])
+    return Tensor(name, shape, first.kind, _Joined(tuple(parts), axis))
 
 
-def _tensor(name: str, value: torch.Tensor) -> Tensor:
-    # numpy knows no bfloat16: the bytes are what both sides agree on.
-    data = value.detach().reshape(-1).view(torch.uint8).numpy()
-    return Tensor(name, tuple(value.shape), _KIND_OF_DTYPE[value.dtype], data)
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]

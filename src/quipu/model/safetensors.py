@@ -1,37 +1,35 @@
-"""safetensors files, one or sharded, as named memory-mapped arrays."""
+"""safetensors files, one or sharded, as named arrays that are read when they are asked for."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
-from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
-from quipu.model.files import map_file, read_json
+from quipu.errors import CheckpointError, DamagedCheckpoint, UnsupportedCheckpoint
+from quipu.model.files import OpenedFile, Stretch, read_json, reading
 from quipu.model.weights import Tensor, is_harmless
 
 _KIND_OF_DTYPE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 INDEX = "model.safetensors.index.json"
+MOST_HEADER_BYTES = 8 + 100_000_000
+"""The library refuses larger ones."""
 _SHARD = re.compile(r"[^/\\\0]+\.safetensors")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of one file by name, known harmless extras left out.
 
-    The safetensors library validates the header (sizes, offsets, overlaps); the bytes are then mapped, not read.
+    The safetensors library validates the header (sizes, offsets, overlaps); the bytes are read later.
     Raises DamagedCheckpoint, or UnsupportedCheckpoint for a dtype other than F32, F16, BF16.
     """
-    from safetensors import SafetensorError, safe_open
-
-    data = map_file(path)
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        raise DamagedCheckpoint(f"{path} is not a sound safetensors file ({error}); download it again") from None
-    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
-    header: dict[str, Any] = json.loads(data[8:start].tobytes())
+    file = OpenedFile(path)
+    size = int.from_bytes(file.read(0, min(8, file.size)).tobytes(), "little")
+    data = file.read(0, min(8 + size, MOST_HEADER_BYTES, file.size)).tobytes()
+    _check_header(data, file)
+    header: dict[str, Any] = json.loads(data[8:])
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():
@@ -43,10 +41,30 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
                 "Use the unquantised checkpoint, or a GGUF file"
             )
         first, last = entry["data_offsets"]
-        tensors[name] = Tensor(
-            name, tuple(entry["shape"]), _KIND_OF_DTYPE[entry["dtype"]], data[start + first : start + last]
-        )
+        stretch = Stretch(file, 8 + size + first, last - first)
+        tensors[name] = Tensor(name, tuple(entry["shape"]), _KIND_OF_DTYPE[entry["dtype"]], stretch)
     return tensors
+
+
+def _check_header(data: bytes, file: OpenedFile) -> None:
+    """Let the library validate a header, in a file of holes as large as the real one.
+
+    It maps what it opens, and the real one may be cut short meanwhile (see ``OpenedFile``). Raises DamagedCheckpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with reading(file.path), os.fdopen(os.memfd_create("safetensors"), "wb") as holes:
+        holes.write(data)
+        holes.truncate(file.size)
+        try:
+            with safe_open(f"/proc/self/fd/{holes.fileno()}", framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise DamagedCheckpoint(
+                f"{file.path} is not a sound safetensors file ({error}); download it again"
+            ) from None
+        except MemoryError as error:
+            raise CheckpointError(f"{file.path} cannot be read: {error}") from None
 
 
 def read_index(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +35,30 @@ OUTPUT = "lm_head.weight"
 NAMES_SHOWN = 10
 
 
+class Stored(Protocol):
+    """Bytes that are read from a file when they are asked for, each time into memory of their own."""
+
+    @property
+    def nbytes(self) -> int:
+        """How many there are."""
+
+    def read(self) -> NDArray[np.uint8]:
+        """uint8 [nbytes]. Raises DamagedCheckpoint where the file does not hold them any more."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
     """One weight as its file holds it.
 
-    ``shape`` is in numpy order, ``kind`` a key of KINDS, ``data`` the raw bytes, uint8 [nbytes], usually a read-only
-    memory map. ``row_order``, if not None, is int64 [rows]: canonical row r is stored row ``row_order[r]`` (Meta's
-    and GGUF's q and k are stored in pair order).
+    ``shape`` is in numpy order, ``kind`` a key of KINDS, ``data`` the raw bytes, uint8 [nbytes], or where they can be
+    read. ``row_order``, if not None, is int64 [rows]: canonical row r is stored row ``row_order[r]`` (Meta's and GGUF's
+    q and k are stored in pair order).
     """
 
     name: str
     shape: tuple[int, ...]
     kind: str
-    data: NDArray[np.uint8] = field(repr=False)
+    data: NDArray[np.uint8] | Stored = field(repr=False)
     row_order: NDArray[np.int64] | None = field(default=None, repr=False)
 
     @property
@@ -55,19 +67,19 @@ class Tensor:
         return self.data.nbytes
 
     def packed(self) -> NDArray[np.uint8]:
-        """The stored bytes, uint8 [rows, bytes_per_row], rows in canonical order; lossless.
+        """The stored bytes, a new uint8 [rows, bytes_per_row], rows in canonical order; lossless. A vector is one row.
 
-        A read-only view of the file where no row moves, else a copy. A vector is one row.
+        Raises DamagedCheckpoint where the file does not hold them any more.
         """
-        rows = self.data.reshape(math.prod(self.shape[:-1]), -1)
+        data = self.data.copy() if isinstance(self.data, np.ndarray) else self.data.read()
+        rows = data.reshape(math.prod(self.shape[:-1]), -1)
         return rows if self.row_order is None else rows[self.row_order]
 
     def float32(self) -> NDArray[np.float32]:
         """The values, a new float32 array of ``shape``. Quantised blocks are decoded by the gguf library."""
         packed = self.packed()
         if self.kind == "F32":
-            # packed is already a copy where rows were moved; a view of the file must not be handed out as writable
-            values = packed.view("<f4").astype(np.float32, copy=self.row_order is None)
+            values = packed.view("<f4").astype(np.float32, copy=False)
         elif self.kind == "F16":
             values = packed.view("<f2").astype(np.float32)
         elif self.kind == "BF16":

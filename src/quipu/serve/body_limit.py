@@ -70,8 +70,8 @@ class LimitBody:
                 large = received
                 if self._large_bytes > self._limits.bodies_bytes:
                     raise ServerBusy(
-                        f"the large bodies of requests in progress; this server takes "
-                        f"{self._limits.told('bodies_bytes')}. Try again shortly.",
+                        f"the large bodies of requests in progress have {self._large_bytes} bytes together; this "
+                        f"server takes {self._limits.told('bodies_bytes')}. Try again shortly.",
                         retry_after=1,
                     )
             if scope["path"] != self._raw:

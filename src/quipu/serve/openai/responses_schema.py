@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator
 
-from quipu.errors import InvalidRequest
+from quipu.errors import InvalidRequest, check_fields
 from quipu.serve.openai.schemas import Schema, fault
 
 # Not supported; the values given here ask for nothing. See ``schemas.NEUTRAL``.
@@ -29,6 +29,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "truncation": ("disabled",),
 }
 TEXT_PARTS = ("input_text", "output_text", "text")
+PART_FIELDS = ("type", "text", "annotations", "logprobs")
 MESSAGE_FIELDS = ("type", "role", "content", "id", "status", "phase")
 
 
@@ -94,10 +95,7 @@ def _message(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     kind = item.get("type", "message")
     if kind != "message":
         raise InvalidRequest(f"{where}.type is {kind!r:.80}; only messages are supported", param=f"{where}.type")
-    for name in item:
-        if name not in MESSAGE_FIELDS:
-            known = ", ".join(MESSAGE_FIELDS)
-            raise InvalidRequest(f"{where} has no field {name[:80]!r}; known: {known}", param=f"{where}.{name[:80]}")
+    check_fields(item, MESSAGE_FIELDS, where)
     role = item.get("role")
     if role not in ("system", "developer", "user", "assistant"):
         raise InvalidRequest(
@@ -120,5 +118,6 @@ def _text(content: Any, where: str) -> str:
                 '"text": "..."}',
                 param=f"{where}[{place}]",
             )
+        check_fields(part, PART_FIELDS, f"{where}[{place}]")
         texts.append(text)
     return "".join(texts)

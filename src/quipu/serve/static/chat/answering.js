@@ -60,10 +60,11 @@ class Clock {
   }
 }
 
-/** What an answer took, in words: [short text, explanation] pairs. */
-export function figures(node) {
-  const { usage, timing, finish, status } = node;
+/** What an answer took, and if `named` by which model it is, in words: [short text, explanation] pairs. */
+export function figures(node, named) {
+  const { model, usage, timing, finish, status } = node;
   const found = [];
+  if (named && model) found.push([model, "The model that answered"]);
   const tokens = usage?.completion ?? timing?.pieces;
   if (tokens) found.push([`${usage ? "" : "≈ "}${number(tokens)} ${tokens === 1 ? "token" : "tokens"}`, "Length of the answer"]);
   if (timing && tokens > 1 && timing.rest > 0) {

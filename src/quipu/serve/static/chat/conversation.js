@@ -62,6 +62,11 @@ export function siblings(conversation, node) {
   return Object.values(conversation.nodes).filter((each) => each.parent === node.parent);
 }
 
+/** The models that gave the answers. */
+export function answeredBy(conversation) {
+  return new Set(Object.values(conversation.nodes).map((node) => node.model).filter(Boolean));
+}
+
 /** Whether `node` is an answer that failed before its first word. */
 export function refused(node) {
   return node.role === "assistant" && node.status === "failed" && !node.content;

@@ -16,6 +16,7 @@ const ALLOWED = {
     "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
   ],
   ALLOWED_ATTR: ["align", "class", "href", "start", "title"],
+  ADD_URI_SAFE_ATTR: ["align", "start"], // no addresses, though they would have to look like one otherwise
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,

@@ -9,10 +9,10 @@ import { ProbabilityView } from "./probabilities.js";
 
 /**
  * `actions` are what can be done: edit(node, text), regenerate(node), turn(node, sibling), score(node, signal).
- * `family` is the node and its alternatives.
+ * `family` is the node and its alternatives. `named`: whether an answer says which model it is by.
  */
-export function messageView(node, family, actions) {
-  return node.role === "user" ? new QuestionView(node, family, actions) : new AnswerView(node, family, actions);
+export function messageView(node, family, actions, named) {
+  return node.role === "user" ? new QuestionView(node, family, actions) : new AnswerView(node, family, actions, named);
 }
 
 class QuestionView {
@@ -63,9 +63,10 @@ class QuestionView {
 }
 
 class AnswerView {
-  constructor(node, family, actions) {
+  constructor(node, family, actions, named) {
     this.node = node;
     this._actions = actions;
+    this._named = named;
     this._text = new MarkdownView();
     this._body = element("div", { class: "answer-body" }, this._text.element);
     this._error = element("div", { class: "error", role: "alert", hidden: true });
@@ -91,7 +92,7 @@ class AnswerView {
     this.element.setAttribute("aria-busy", streaming);
     this._tools.hidden = refused(node);
     this._showError();
-    this._figures.replaceChildren(...figures(node).map(([text, title]) => element("span", { title }, text)));
+    this._figures.replaceChildren(...figures(node, this._named).map(([text, title]) => element("span", { title }, text)));
   }
 
   _showError() {

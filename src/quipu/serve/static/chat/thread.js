@@ -1,6 +1,6 @@
 /** The messages of the conversation that is open, and staying at their end while an answer grows. */
 
-import { shown, siblings } from "./conversation.js";
+import { answeredBy, shown, siblings } from "./conversation.js";
 import { byId, element } from "./element.js";
 import { messageView } from "./message.js";
 
@@ -27,7 +27,8 @@ export class Thread {
 
   show(conversation) {
     const nodes = shown(conversation);
-    this._views = new Map(nodes.map((node) => [node.id, messageView(node, siblings(conversation, node), this._actions)]));
+    const named = answeredBy(conversation).size > 1;
+    this._views = new Map(nodes.map((node) => [node.id, messageView(node, siblings(conversation, node), this._actions, named)]));
     const children = [...this._views.values()].map((view) => view.element);
     this._place.replaceChildren(...(children.length ? children : [this._welcome()]));
     this._place.classList.toggle("empty", children.length === 0);
