@@ -209,11 +209,20 @@ def test_without_room_the_model_says_so():
         CAPABILITY.run(Small(str, context_length=10), given(ENGLISH * 40))
 
 
+@pytest.mark.parametrize("text", [ENGLISH, f"{ENGLISH}\n\n{ENGLISH}\n"])
+def test_an_answer_in_another_language_is_noted(text):
+    assert CAPABILITY.run(saying(ENGLISH), given(text)).notes == ("it is in English, not in German",)
+    assert CAPABILITY.run(saying(GERMAN), given(text)).notes == ()
+
+
 def test_an_empty_segment_stands_as_it_was_and_is_noted():
     oracle = Oracle(lambda messages: "" if "two" in messages[-1].content else "EINS %s")
     result = CAPABILITY.run(oracle, given("Number one is here.\n\nNumber two %s is here.\n"))
     assert result.output.text == "EINS %s\n\nNumber two %s is here.\n"
-    assert result.notes == ("1 of 2 segments came back empty and stand as they were",)
+    assert result.notes == (
+        "1 of 2 segments came back empty and stand as they were",
+        "it is in English, not in German",
+    )
     with pytest.raises(Unparsed, match="none of the answers to 2 segments"):
         CAPABILITY.run(saying(" "), given("Number one is here.\n\nNumber two is here.\n"))
     with pytest.raises(Unparsed, match="empty"):

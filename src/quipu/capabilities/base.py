@@ -220,7 +220,12 @@ class Answering(Capability):
         """One call of the model; a capability that needs several says so here."""
         calls = Calls(model, {**self.sampling, **sampling})
         text = yield from self.ask(calls, self.messages(given), self.longest(given))
-        yield result_of(calls, self.parse(text, given), text)
+        output = self.parse(text, given)
+        yield result_of(calls, output, text, self.notes(output, given))
+
+    def notes(self, output: Any, given: Any) -> Sequence[str]:
+        """What is amiss with ``output`` though it could be read, for people."""
+        return ()
 
     def ask(self, calls: Calls, messages: Sequence[Message], longest: int) -> Steps[Event, None, str]:
         """One answer, as Deltas; the iterator's value is all of it."""

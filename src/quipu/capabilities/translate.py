@@ -17,7 +17,7 @@ from quipu.capabilities import base
 from quipu.capabilities.base import Delta, Event, Probe, Progress, Score, Source, Typed, required_text, result_of
 from quipu.capabilities.parts import address, placeholders
 from quipu.capabilities.parts.calls import Calls
-from quipu.capabilities.parts.language import NAMES, Language, language_of
+from quipu.capabilities.parts.language import NAMES, Language, language_of, other_language
 from quipu.capabilities.parts.segments import Piece, segments
 from quipu.capabilities.parts.translated import translation_in
 from quipu.errors import InvalidRequest, Unparsed
@@ -131,6 +131,10 @@ class Translate(base.Answering):
         """The translation."""
         return output.text
 
+    def notes(self, output: Output, given: Input) -> Sequence[str]:
+        """Whether it is in the language that was asked for."""
+        return other_language(output.text, given.to)
+
     def longest(self, given: Input) -> int:
         """A good half more than a translation takes."""
         return 40 + int(len(given.text) * TOKENS_PER_CHARACTER.get(given.to, 0.6))
@@ -145,7 +149,8 @@ class Translate(base.Answering):
 
     def _one(self, calls: Calls, given: Input) -> Iterator[Event]:
         text = yield from self.ask(calls, self.messages(given), self.longest(given))
-        yield result_of(calls, self.parse(text, given), text)
+        output = self.parse(text, given)
+        yield result_of(calls, output, text, self.notes(output, given))
 
     def _many(self, calls: Calls, given: Input, pieces: Sequence[Piece]) -> Iterator[Event]:
         """Deltas come in the order of the document, Progress as segments are ready, in any order."""
@@ -175,7 +180,8 @@ class Translate(base.Answering):
         whole = "".join(outputs[place].text if place in outputs else piece.text for place, piece in enumerate(pieces))
         lost = [each for place in places for each in outputs[place].lost]
         notes = [f"{len(empty)} of {len(asked)} segments came back empty and stand as they were"] if empty else []
-        yield result_of(calls, Output(text=whole, source=given.source, lost=lost), whole, notes)
+        output = Output(text=whole, source=given.source, lost=lost)
+        yield result_of(calls, output, whole, [*notes, *self.notes(output, given)])
 
     def _fitting(self, calls: Calls, given: Input, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """The segments of a text, divided further until each has room for its translation in the model's context."""

@@ -58,6 +58,12 @@ def language_of(text: str) -> Language | None:
     return cast("Language", code)
 
 
+def other_language(text: str, wanted: Language | None) -> list[str]:
+    """A note where ``text`` can be told to be in another language than ``wanted``."""
+    found = language_of(text) if wanted else None
+    return [f"it is in {NAMES[found]}, not in {NAMES[wanted]}"] if wanted and found and found != wanted else []
+
+
 @cache
 def _identifier() -> LanguageIdentifier:
     from py3langid import langid
