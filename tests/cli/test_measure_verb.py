@@ -63,6 +63,7 @@ def test_a_table(loaded: list[LocalModel], capsys: pytest.CaptureFixture[str]) -
     assert main(["measure", "some", "--capability", "adding"]) == 0
     said = capsys.readouterr()
     assert f"adding@1    {100 * RIGHT / 160:.1f} %" in said.out
+    assert "intervals by Wilson, of the effective number of probes" in said.err
     assert "kept in " in said.err
 
 

@@ -160,6 +160,8 @@ def _print(whole: dict[str, Any], found: list[Measurement], place: str) -> None:
     from quipu.evidence import report
 
     print_table(report.table(whole))
+    for method in sorted({each.interval.method.partition(",")[0] for each in found if each.interval}):
+        print(faint(f"intervals by {method}, of the effective number of probes", sys.stderr), file=sys.stderr)
     if whole["streaming"] is not None:
         print()
         print_table([[name.replace("_", " "), str(value)] for name, value in whole["streaming"].items()])
