@@ -70,6 +70,11 @@ def test_bad_answers_are_wrong(probe):
 def test_it_says_which_language_came_out():
     given = CAPABILITY.input.of({"prompt": "Tell me about bread", "language": "de"})
     assert CAPABILITY.run(saying("The bread was still warm in the morning."), given).output.language == "en"
+    wrong = CAPABILITY.run(saying("The bread was still warm in the morning."), given)
+    assert wrong.notes == ("it is in English, not in German",)
+    assert CAPABILITY.run(saying("Das Brot war am Morgen noch warm."), given).notes == ()
+    free = CAPABILITY.input.of({"prompt": "Tell me about bread"})
+    assert CAPABILITY.run(saying("Das Brot war am Morgen noch warm."), free).notes == ()
     assert CAPABILITY.run(saying("OK"), given).output.language is None
 
 

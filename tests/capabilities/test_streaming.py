@@ -6,7 +6,7 @@ from oracle import Oracle, saying
 from running_server import serving
 
 from quipu import capabilities
-from quipu.capabilities.base import Progress, Result
+from quipu.capabilities.base import Measured, Progress, Result
 from quipu.engine.fake import fake_model
 from quipu.engine.remote import RemoteModel
 from quipu.errors import InvalidRequest
@@ -76,3 +76,12 @@ def test_limits_are_named() -> None:
     for field, value in {"requests": 0, "together": 65, "tokens": 1, "prompt": ""}.items():
         with pytest.raises(InvalidRequest, match=field):
             capabilities.stream(saying("x"), "streaming", **{field: value})
+
+
+def test_measuring_and_calling_it_are_one() -> None:
+    streaming = capabilities.find("streaming")
+    assert isinstance(streaming, Measured)
+    *steps, last = streaming.measure(saying("x"), streaming.input.of({"requests": 2}), {})
+    assert all(isinstance(step, Progress) for step in steps)
+    assert isinstance(last, Result)
+    assert last.output.model_fields_set == measured(saying("x"), requests=2).model_fields_set

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -208,11 +209,20 @@ def test_without_room_the_model_says_so():
         CAPABILITY.run(Small(str, context_length=10), given(ENGLISH * 40))
 
 
+@pytest.mark.parametrize("text", [ENGLISH, f"{ENGLISH}\n\n{ENGLISH}\n"])
+def test_an_answer_in_another_language_is_noted(text):
+    assert CAPABILITY.run(saying(ENGLISH), given(text)).notes == ("it is in English, not in German",)
+    assert CAPABILITY.run(saying(GERMAN), given(text)).notes == ()
+
+
 def test_an_empty_segment_stands_as_it_was_and_is_noted():
     oracle = Oracle(lambda messages: "" if "two" in messages[-1].content else "EINS %s")
     result = CAPABILITY.run(oracle, given("Number one is here.\n\nNumber two %s is here.\n"))
     assert result.output.text == "EINS %s\n\nNumber two %s is here.\n"
-    assert result.notes == ("1 of 2 segments came back empty and stand as they were",)
+    assert result.notes == (
+        "1 of 2 segments came back empty and stand as they were",
+        "it is in English, not in German",
+    )
     with pytest.raises(Unparsed, match="none of the answers to 2 segments"):
         CAPABILITY.run(saying(" "), given("Number one is here.\n\nNumber two is here.\n"))
     with pytest.raises(Unparsed, match="empty"):
@@ -245,6 +255,29 @@ def test_closing_it_ends_the_work():
 def test_megabytes_are_translated():
     document = ("A sentence of nine words stands here for you. " * 25 + "\n\n") * 800
     assert CAPABILITY.run(shouting(), given(document)).output.text == document.upper()
+
+
+@pytest.mark.parametrize("line", ["A sentence of nine words stands here for you. ", "word ", "| a | b |\n", "x"])
+def test_what_takes_too_many_calls_is_refused_before_the_first(line):
+    model = shouting()
+    start = time.monotonic()
+    with pytest.raises(InvalidRequest, match=r"takes about [\d,]+ calls of the model.* max_calls is 1,000") as caught:
+        CAPABILITY.run(model, given(line * (50_000_000 // len(line))))
+    assert time.monotonic() - start < 30
+    assert caught.value.param == "max_calls"
+    assert model.asked == []
+
+
+def test_segments_that_had_to_be_divided_count_as_calls():
+    document = "Number one is here.\n\nNumber two is here.\n"
+    with pytest.raises(InvalidRequest, match="takes about 2 calls of the model, one for each segment; max_calls is 1"):
+        CAPABILITY.run(shouting(), given(document, max_calls=1))
+    small = Oracle(lambda messages: task_and_text(messages)[1], context_length=160)
+    long = " ".join(f"This is sentence number {number} of the text." for number in range(20))
+    with pytest.raises(InvalidRequest, match=r"takes about \d+ calls"):
+        CAPABILITY.run(small, given(long, max_calls=2))
+    assert small.asked == []
+    assert CAPABILITY.run(small, given(long)).output.text == long
 
 
 # ---- what it is worth

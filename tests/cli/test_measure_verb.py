@@ -6,11 +6,12 @@ from pathlib import Path
 
 import adding
 import pytest
+import several
 from running_server import serving
 
 import quipu
 from quipu.cli import main
-from quipu.cli.measure import duration
+from quipu.cli.measure import _chosen, duration
 from quipu.engine.fake import fake_model
 from quipu.engine.local import LocalModel
 
@@ -62,6 +63,7 @@ def test_a_table(loaded: list[LocalModel], capsys: pytest.CaptureFixture[str]) -
     assert main(["measure", "some", "--capability", "adding"]) == 0
     said = capsys.readouterr()
     assert f"adding@1    {100 * RIGHT / 160:.1f} %" in said.out
+    assert "intervals by Wilson, of the effective number of probes" in said.err
     assert "kept in " in said.err
 
 
@@ -105,6 +107,19 @@ def test_streaming_is_measured_over_http(loaded: list[LocalModel], capsys: pytes
     assert found["streaming"]["cancel_p50"] is not None
 
 
+def test_what_can_only_be_called_is_left_out(
+    loaded: list[LocalModel], own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A capability of one's own without probes, whose input has a required field."""
+    shutil.copy(several.__file__, own)
+    assert main(["measure", "--capability", "several"]) == 1
+    assert "several has no probes and no measure(), so there is nothing to measure" in capsys.readouterr().err
+    assert not loaded
+    answering, services = _chosen([])
+    assert [each.id for each in services] == ["streaming"]
+    assert "several" not in [each.id for each in answering]
+
+
 def test_a_model_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     key = "0123456789abcdef0123456789abcdef"
     monkeypatch.setenv("THE_KEY", key)
@@ -143,7 +158,7 @@ def test_files_of_ones_own_that_are_no_capability(
         assert main(["measure", "--capability", name]) == 1
         return capsys.readouterr().err
 
-    assert "defines 0 capabilities; a file is one subclass of Answering or Capability" in complaint("empty", "")
+    assert "defines 0 capabilities; a file is one subclass of Answering, or of Measured for" in complaint("empty", "")
     assert "broken.py cannot be imported: SyntaxError" in complaint("broken", "def")
     assert "Can't instantiate abstract class Half" in complaint(
         "half", "from quipu.capabilities.base import Answering\nclass Half(Answering): pass\n"

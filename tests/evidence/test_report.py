@@ -55,6 +55,12 @@ def test_the_page(measured: dict) -> None:
     assert "| cancel p50 | — |" in page
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(1430.0, "; the answers took 24 minutes"), (20.0, "")])
+def test_the_page_says_how_long_it_took(measured: dict, seconds: float, said: str) -> None:
+    measured["capabilities"][0]["seconds"] = seconds
+    assert f"tokens{said}. Scores are" in report.markdown(measured)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "words"), [(0.3, 0.4, "worse than"), (0.4, 0.6, "cannot be told from"), (0.6, 0.7, "better than")]
 )

@@ -259,6 +259,30 @@ def test_progress_is_shown_and_goes_on_while_one_looks_elsewhere(visit: Visitor,
     expect(person.page.get_by_role("textbox", name="Text")).to_have_value("hello there")
 
 
+def test_the_result_is_in_view_and_whoever_looks_elsewhere_is_left_alone(visit: Visitor, size: str) -> None:
+    """Below a form that fills the page: its end, or, if it is longer than the page, its beginning."""
+    person = visit(size)
+    person.choose(find("adding"))
+    person.fill(find("adding").input.model_json_schema(), {"question": "1+2"})
+    person.run()
+    person.wait()
+    expect(person.result.get_by_role("button", name="Copy the result")).to_be_in_viewport(ratio=1)
+    expect(person.result.locator(".counts")).to_be_in_viewport(ratio=1)
+    person.choose(find("several"))
+    schema = find("several").input.model_json_schema()
+    person.fill(schema, {"text": "hello there", "times": 40})
+    person.run()
+    person.wait()
+    expect(person.result.get_by_role("button", name="Copy the result")).to_be_in_viewport(ratio=1)
+    expect(person.result.locator(".counts")).not_to_be_in_viewport()
+    person.page.get_by_label("Model").select_option("slow")
+    person.run()
+    expect(person.result).to_contain_text(re.compile(r"\d+ of 40, asking"))
+    person.page.evaluate("document.querySelector('#content').scrollTop = 0")
+    person.wait()
+    assert person.page.evaluate("document.querySelector('#content').scrollTop") == 0
+
+
 # ---- what goes wrong
 
 

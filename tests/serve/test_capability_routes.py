@@ -75,8 +75,9 @@ def test_all_are_listed_with_what_a_form_needs(server: Running) -> None:
     assert card["input"]["properties"]["question"]["description"] == "What to add, as in 3+4"
     assert card["output"]["properties"]["total"]["type"] == "integer"
     assert (card["metric"], card["baseline"]) == (adding.Adding.metric, 0.0)
+    assert card["sources"] == [{"name": "made here", "license": "Apache-2.0", "url": ""}]
     [service] = [each for each in listed["data"] if each["id"] == "streaming"]
-    assert service["metric"] is None
+    assert (service["metric"], service["sources"]) == (None, None)
 
 
 def test_each_has_a_typed_route_in_the_documentation(server: Running) -> None:

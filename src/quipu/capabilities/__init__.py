@@ -81,7 +81,7 @@ def _files(variable: str) -> dict[str, Path]:
 
 @cache
 def _load(name: str, path: Path) -> Capability:
-    from quipu.capabilities.base import Answering, Capability
+    from quipu.capabilities.base import Answering, Capability, Measured
 
     if path.parent == OWN:
         module = import_module(f"quipu.capabilities.{name}")
@@ -94,8 +94,8 @@ def _load(name: str, path: Path) -> Capability:
     ]
     if len(defined) != 1:
         raise InvalidConfiguration(
-            f"{path} defines {len(defined)} capabilities; a file is one subclass of {Answering.__name__} or "
-            f"{Capability.__name__}"
+            f"{path} defines {len(defined)} capabilities; a file is one subclass of {Answering.__name__}, or of "
+            f"{Measured.__name__} for what the service itself does"
         )
     try:
         return defined[0]()

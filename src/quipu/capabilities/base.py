@@ -1,7 +1,7 @@
 """A capability: one thing people ask of a model, as something one can call, measure and trust.
 
 One file of this folder is one capability: its name is the file's, and everything else of it is in the file. A file
-defines one subclass of ``Answering`` (a model's answer is read and scored) or of ``Capability`` (the service itself is
+defines one subclass of ``Answering`` (a model's answer is read and scored) or of ``Measured`` (the service itself is
 measured). Nothing lists the files; the command line, the HTTP API, the pages and the measurements look here.
 """
 
@@ -220,7 +220,12 @@ class Answering(Capability):
         """One call of the model; a capability that needs several says so here."""
         calls = Calls(model, {**self.sampling, **sampling})
         text = yield from self.ask(calls, self.messages(given), self.longest(given))
-        yield result_of(calls, self.parse(text, given), text)
+        output = self.parse(text, given)
+        yield result_of(calls, output, text, self.notes(output, given))
+
+    def notes(self, output: Any, given: Any) -> Sequence[str]:
+        """What is amiss with ``output`` though it could be read, for people."""
+        return ()
 
     def ask(self, calls: Calls, messages: Sequence[Message], longest: int) -> Steps[Event, None, str]:
         """One answer, as Deltas; the iterator's value is all of it."""
@@ -239,6 +244,18 @@ class Answering(Capability):
     def probe_set(self) -> str:
         """SHA-256 of all probes, in hex."""
         return digest([[probe.id, probe.group, probe.difficulty, probe.part] for probe in self.probes])
+
+
+class Measured(Capability):
+    """A capability of the service itself: it has no right answers, so ``measure`` instead of parse and probes."""
+
+    @abstractmethod
+    def measure(self, service: Generator, given: Any, sampling: Mapping[str, Any]) -> Iterator[Event]:
+        """Try ``service`` as hard as ``given`` says. The last event is the Result; its output is what was seen."""
+
+    def events(self, model: Generator, given: Any, sampling: Mapping[str, Any]) -> Iterator[Event]:
+        """To call it is to measure it."""
+        return self.measure(model, given, sampling)
 
 
 def result_of(calls: Calls, output: Output, text: str, notes: Sequence[str] = ()) -> Result:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from quipu.capabilities import base
 from quipu.capabilities.base import Probe, Score, Source, required_text
-from quipu.capabilities.parts.language import NAMES, Language, language_of
+from quipu.capabilities.parts.language import NAMES, Language, language_of, other_language
 from quipu.capabilities.parts.repetition import STUCK, copied, repetition
 from quipu.types import Message
 
@@ -97,6 +97,10 @@ class Generate(base.Answering):
     def render(self, output: Output, given: Input) -> str:
         """The text."""
         return output.text
+
+    def notes(self, output: Output, given: Input) -> Sequence[str]:
+        """Whether it is in the language that was asked for."""
+        return other_language(output.text, given.language)
 
     def longest(self, given: Input) -> int:
         """About 700 words of English, if no length is named."""

@@ -67,8 +67,8 @@ class Answer:
     """Whether text came after the end."""
 
 
-class Streaming(base.Capability):
-    """The service itself, measured: it has no right answers, so no probes."""
+class Streaming(base.Measured):
+    """How the service streams."""
 
     title = "Streaming"
     description = (
@@ -88,23 +88,23 @@ class Streaming(base.Capability):
     input = Input
     output = Output
 
-    def events(self, model: Generator, given: Input, sampling: Mapping[str, Any]) -> Iterator[Event]:
+    def measure(self, service: Generator, given: Input, sampling: Mapping[str, Any]) -> Iterator[Event]:
         """Stream all requests, then stop a few on purpose."""
         options = {"temperature": 0, **sampling, "max_tokens": given.tokens}
         total = given.requests + CANCELLED
         # Numbered, so that no answer is found in the prefix cache of the one before.
         prompts = [[Message("user", f"({number}) {given.prompt}")] for number in range(total)]
-        _stream(model, [Message("user", given.prompt)], {**options, "max_tokens": 2})  # connected, and warm
+        _stream(service, [Message("user", given.prompt)], {**options, "max_tokens": 2})  # connected, and warm
         start, answers = time.perf_counter(), []
         with ThreadPoolExecutor(given.together) as pool:
-            waiting = [pool.submit(_stream, model, prompt, options) for prompt in prompts[: given.requests]]
+            waiting = [pool.submit(_stream, service, prompt, options) for prompt in prompts[: given.requests]]
             for done in as_completed(waiting):
                 answers.append(done.result())
                 yield Progress(len(answers), total, "streaming")
         seconds = time.perf_counter() - start
         cancelled = []
         for prompt in prompts[given.requests :]:
-            cancelled.append(_cancel(model, prompt, options))
+            cancelled.append(_cancel(service, prompt, options))
             yield Progress(given.requests + len(cancelled), total, "cancelling")
         yield Result(_output(given, answers, cancelled, seconds), usage=_usage(answers))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ from quipu.capabilities import base
 from quipu.capabilities.base import Delta, Event, Probe, Progress, Score, Source, Typed, required_text, result_of
 from quipu.capabilities.parts import address, placeholders
 from quipu.capabilities.parts.calls import Calls
-from quipu.capabilities.parts.language import NAMES, Language, language_of
+from quipu.capabilities.parts.language import NAMES, Language, language_of, other_language
 from quipu.capabilities.parts.segments import Piece, segments
 from quipu.capabilities.parts.translated import translation_in
 from quipu.errors import InvalidRequest, Unparsed
@@ -55,6 +55,12 @@ class Input(base.Input):
     formality: address.Formality | None = Field(default=None, description="How the reader is addressed")
     domain: str | None = Field(default=None, description="What the text is about, such as law or cooking")
     glossary: list[Term] = Field(default=[], description="Terms and what they are to become")
+    max_calls: int = Field(
+        default=1000,
+        ge=1,
+        description="Most calls of the model that a document may take, one for each segment; one that takes more is "
+        "refused",
+    )
 
 
 class Output(base.Output):
@@ -125,6 +131,10 @@ class Translate(base.Answering):
         """The translation."""
         return output.text
 
+    def notes(self, output: Output, given: Input) -> Sequence[str]:
+        """Whether it is in the language that was asked for."""
+        return other_language(output.text, given.to)
+
     def longest(self, given: Input) -> int:
         """A good half more than a translation takes."""
         return 40 + int(len(given.text) * TOKENS_PER_CHARACTER.get(given.to, 0.6))
@@ -133,12 +143,14 @@ class Translate(base.Answering):
         """One call for each segment; a text of one segment is streamed."""
         given = _checked(given)
         calls = Calls(model, {**self.sampling, **sampling})
-        pieces = self._fitting(calls, given, LARGEST)
+        pieces = _affordable(given, segments(given.text, LARGEST))
+        pieces = _affordable(given, self._fitting(calls, given, pieces))
         return self._one(calls, given) if len(pieces) == 1 else self._many(calls, given, pieces)
 
     def _one(self, calls: Calls, given: Input) -> Iterator[Event]:
         text = yield from self.ask(calls, self.messages(given), self.longest(given))
-        yield result_of(calls, self.parse(text, given), text)
+        output = self.parse(text, given)
+        yield result_of(calls, output, text, self.notes(output, given))
 
     def _many(self, calls: Calls, given: Input, pieces: Sequence[Piece]) -> Iterator[Event]:
         """Deltas come in the order of the document, Progress as segments are ready, in any order."""
@@ -168,18 +180,17 @@ class Translate(base.Answering):
         whole = "".join(outputs[place].text if place in outputs else piece.text for place, piece in enumerate(pieces))
         lost = [each for place in places for each in outputs[place].lost]
         notes = [f"{len(empty)} of {len(asked)} segments came back empty and stand as they were"] if empty else []
-        yield result_of(calls, Output(text=whole, source=given.source, lost=lost), whole, notes)
+        output = Output(text=whole, source=given.source, lost=lost)
+        yield result_of(calls, output, whole, [*notes, *self.notes(output, given)])
 
-    def _fitting(self, calls: Calls, given: Input, most: int) -> list[Piece]:
-        """The segments of a text, each with room for its translation in the model's context."""
-        fitting = []
-        for piece in segments(given.text, most):
+    def _fitting(self, calls: Calls, given: Input, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """The segments of a text, divided further until each has room for its translation in the model's context."""
+        for piece in pieces:
             part = _part(given, piece.text)
             if piece.kept or len(piece.text) < SMALLEST or calls.room(self.messages(part)) >= self.longest(part):
-                fitting.append(piece)
+                yield piece
             else:
-                fitting += self._fitting(calls, part, len(piece.text) // 2)
-        return fitting
+                yield from self._fitting(calls, part, segments(piece.text, len(piece.text) // 2))
 
     def score(self, output: Output, probe: Probe) -> Score:
         """chrF, times 0 in another language, times the share of placeholders and terms kept, halved if misaddressed."""
@@ -254,6 +265,24 @@ def _checked(given: Input) -> Input:
             f"the text is in {NAMES[given.to]} already, the language to translate to{hint}", param="to"
         )
     return given.model_copy(update={"source": source})
+
+
+def _affordable(given: Input, pieces: Iterable[Piece]) -> list[Piece]:
+    """All of ``pieces``. Raises InvalidRequest, at once, where more of them are to be translated than is allowed."""
+    read: list[Piece] = []
+    calls = characters = 0
+    for piece in pieces:
+        read.append(piece)
+        calls += not piece.kept
+        characters += len(piece.text)
+        if calls > given.max_calls:  # what is left would take as many for each character
+            raise InvalidRequest(
+                f"a text of {len(given.text):,} characters takes about {calls * len(given.text) // characters:,} calls "
+                f"of the model, one for each segment; max_calls is {given.max_calls:,}. Give a shorter text, or raise "
+                "max_calls.",
+                param="max_calls",
+            )
+    return read
 
 
 def _part(given: Input, text: str) -> Input:

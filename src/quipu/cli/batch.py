@@ -1,7 +1,8 @@
 """A capability called on every row of a table: many at once, in any order, none of them twice.
 
 Finished rows go to a journal beside the output. When all are finished the output is put together in the order of the
-input and renamed into its place. Ended at any moment, the same call goes on from the journal.
+input and renamed into its place. Ended at any moment, the same call goes on from the journal. Where rows failed the
+journal stays, and the same call asks those again.
 """
 
 from __future__ import annotations
@@ -80,13 +81,15 @@ class Batch:
                     f"{self._table.path} was changed meanwhile; begin again with {self._journal} deleted"
                 )
             failed, cut = self._write(journal)
-            journal.delete()
+            journal.ask_again() if failed else journal.delete()
+        marked = f"; {self._table.marked} cells begin with ' so that no spreadsheet computes them"
+        marked = marked if self._table.marked else ""
         if failed:
             raise InvalidRequest(
                 f"{failed} of {self._table.rows} rows failed; "
-                f"the column {self._names['error']} of {self.output} says why"
+                f"the column {self._names['error']} of {self.output} says why; the same call asks them again{marked}"
             )
-        return f"{self._table.rows} rows in {self.output}" + (f", {cut} of them cut off" if cut else "")
+        return f"{self._table.rows} rows in {self.output}" + (f", {cut} of them cut off" if cut else "") + marked
 
     def _header(self) -> dict[str, Any]:
         return {

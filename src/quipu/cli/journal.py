@@ -1,6 +1,7 @@
 """What a batch has done so far, beside its output: a line for each finished row, on disk before the next is begun.
 
-The first line says what the batch is. A last line that was being written when the process ended is cut off.
+The first line says what the batch is. A last line that was being written when the process ended is cut off. Once every
+row is finished, a line says that those which failed are not: they are asked again when the journal is taken up.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Journal:
         self.path = path
         self.finished = 0
         self._places = array("q", [-1]) * rows
+        self._failed: set[int] = set()
         try:
             self._file = path.open("a+b", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,9 +66,10 @@ class Journal:
             value = json.loads(line)
             if number == 1:
                 self._compare(value, header)
+            elif "again" in value:
+                self._forget_failed()
             elif self._places[value["row"]] < 0:
-                self._places[value["row"]] = place
-                self.finished += 1
+                self._note(value["row"], place, value)
         except (ValueError, TypeError, LookupError, AttributeError):
             raise self._damaged(number) from None
 
@@ -92,8 +95,24 @@ class Journal:
         """Write that ``row`` is finished; on disk when this returns. Raises StorageFailed."""
         place = self._file.seek(0, os.SEEK_END)
         self._write({"row": row, **result})
+        self._note(row, place, result)
+
+    def _note(self, row: int, place: int, result: Mapping[str, Any]) -> None:
         self._places[row] = place
         self.finished += 1
+        if "error" in result:
+            self._failed.add(row)
+
+    def ask_again(self) -> None:
+        """Write that the rows which failed are not finished after all."""
+        self._write({"again": True})
+        self._forget_failed()
+
+    def _forget_failed(self) -> None:
+        for row in self._failed:
+            self._places[row] = -1
+        self.finished -= len(self._failed)
+        self._failed.clear()
 
     def result(self, row: int) -> dict[str, Any]:
         """What was added for ``row``."""

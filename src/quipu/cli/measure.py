@@ -15,7 +15,7 @@ from quipu.cli.terminal import faint, print_json, print_table, progress
 from quipu.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from quipu.capabilities.base import Answering, Capability
+    from quipu.capabilities.base import Answering, Measured
     from quipu.engine.local import LocalModel
     from quipu.engine.remote import RemoteModel
     from quipu.evidence.summary import Measurement
@@ -104,18 +104,28 @@ def run(arguments: argparse.Namespace) -> None:
         _print(whole, found, store.name)
 
 
-def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Capability]]:
-    """The capabilities to measure: those with probes, and those that are the service itself."""
+def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Measured]]:
+    """The capabilities to measure: those with probes, and those that are the service itself.
+
+    Raises InvalidRequest for one by name that is neither: it can be called only.
+    """
     from quipu import capabilities
-    from quipu.capabilities.base import Answering
+    from quipu.capabilities.base import Answering, Measured
 
     chosen = [capabilities.find(name) for name in dict.fromkeys(names or capabilities.names())]
     answering = [each for each in chosen if isinstance(each, Answering)]
-    return answering, [each for each in chosen if not isinstance(each, Answering)]
+    services = [each for each in chosen if isinstance(each, Measured)]
+    if names and len(answering) + len(services) < len(chosen):
+        [other, *_] = [each.id for each in chosen if not isinstance(each, (Answering, Measured))]
+        raise InvalidRequest(
+            f"{other} has no probes and no measure(), so there is nothing to measure; quipu run {other} calls it",
+            param="capability",
+        )
+    return answering, services
 
 
-def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict[str, Any]:
-    """What the service capabilities see, over HTTP. It is the last thing: a server closes its model when it ends."""
+def _stream(model: LocalModel | RemoteModel, services: list[Measured]) -> dict[str, Any]:
+    """What the service is measured to do, over HTTP. It is the last thing: a server closes its model when it ends."""
     from quipu.capabilities.base import Progress, Result
     from quipu.engine.local import LocalModel
 
@@ -130,7 +140,7 @@ def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict
         found: dict[str, Any] = {}
         for service in services:
             with progress(service.id) as show:
-                for event in service.events(model, service.input.of({}), {}):
+                for event in service.measure(model, service.input.of({}), {}):
                     if isinstance(event, Progress):
                         show(event.done, event.total, event.what)
                     elif isinstance(event, Result):
@@ -150,6 +160,8 @@ def _print(whole: dict[str, Any], found: list[Measurement], place: str) -> None:
     from quipu.evidence import report
 
     print_table(report.table(whole))
+    for method in sorted({each.interval.method.partition(",")[0] for each in found if each.interval}):
+        print(faint(f"intervals by {method}, of the effective number of probes", sys.stderr), file=sys.stderr)
     if whole["streaming"] is not None:
         print()
         print_table([[name.replace("_", " "), str(value)] for name, value in whole["streaming"].items()])

@@ -21,6 +21,8 @@ MOST_BYTES = 64 << 20
 MOST_COLUMNS = 10_000
 MARK = "\ufeff"
 DELIMITERS = ",;\t"
+COMPUTED = tuple("=+-@\t\r")
+"""How cells begin that a spreadsheet computes (OWASP, CSV injection). Who wrote a row may have steered its answer."""
 
 Row = dict[str, Any]
 
@@ -35,6 +37,8 @@ class Table(ABC):
         self.path = path
         self.columns: list[str] = []
         self.rows = 0
+        self.marked = 0
+        """Texts written with an apostrophe in front."""
         self._check()
         if not self.rows:
             raise self._wrong("has no rows")
@@ -53,7 +57,7 @@ class Table(ABC):
 
     @abstractmethod
     def merged(self, names: Sequence[str], results: Iterable[Row]) -> Iterator[bytes]:
-        """The file again, with ``results``, one a row, added under ``names``."""
+        """The file again, with ``results``, one a row, added under ``names``; in CSV, so that none is computed."""
 
     def _wrong(self, why: str, line: int | None = None) -> InvalidRequest:
         where = str(self.path) if line is None else f"{self.path}, line {line}:"
@@ -192,10 +196,20 @@ class Csv(Table):
         cells = self._cells()
         next(cells)
         for (_, row), result in zip(cells, results, strict=True):
-            write([*row, *(_cell(result.get(name)) for name in names)])
+            write([*row, *(self._cell(result.get(name)) for name in names)])
             yield buffer.getvalue().encode(errors="backslashreplace")
             buffer.seek(0)
             buffer.truncate()
+
+    def _cell(self, value: Any) -> str:
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            return json.dumps(value, ensure_ascii=False)
+        if not value.startswith(COMPUTED) or _is_number(value):
+            return value
+        self.marked += 1
+        return f"'{value}"
 
     def _cells(self) -> Iterator[tuple[int, list[str]]]:
         """Each row that is not blank, with the number of its last line."""
@@ -219,10 +233,12 @@ class Csv(Table):
             yield text.removeprefix(MARK) if number == 1 else text
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def added_names(wanted: Iterable[str], columns: Iterable[str], prefix: str) -> Mapping[str, str]:

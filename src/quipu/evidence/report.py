@@ -85,9 +85,9 @@ def markdown(report: Mapping[str, Any], chart: str | None = None) -> str:
     parts = [
         f"# What {model} can do",
         f"Measured {report['measured']} with quipu {report['quipu']} on {machine['processor']}, {machine['cores']} "
-        f"cores, {machine['arithmetic']}; context {report['context_length']} tokens. Scores are from 0 to 100 %, with "
-        "95 % intervals that allow for probes which are alike; the baseline is what the trivial answer named below "
-        "scores on the same probes.",
+        f"cores, {machine['arithmetic']}; context {report['context_length']} tokens{_took(report)}. "
+        "Scores are from 0 to 100 %, with 95 % intervals that allow for probes which are alike; the baseline is what "
+        "the trivial answer named below scores on the same probes.",
         *([f"![scores with intervals, beside the baselines]({chart})"] if chart else []),
         "\n".join(_markdown_rows(table(report))),
         *[_details(each) for each in report["capabilities"]],
@@ -124,6 +124,12 @@ def chart(report: Mapping[str, Any]) -> str:
         + base.mark_tick(thickness=2, size=14, color="#d1495b").encode(x="baseline:Q")
     ).properties(width=520, height=26 * max(1, len(rows)), background="white")
     return str(vl_convert.vegalite_to_svg(layers.to_dict()))
+
+
+def _took(report: Mapping[str, Any]) -> str:
+    """How long the answers took that the report is of; what was asked in several turns counts as long as each was."""
+    seconds = sum(each["seconds"] for each in report["capabilities"])
+    return f"; the answers took {seconds / 60:.0f} minutes" if seconds >= 60 else ""
 
 
 def _details(each: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Any, ClassVar, Literal, cast
 
@@ -128,4 +129,5 @@ def card(capability: Capability) -> dict[str, Any]:
         "metric": measured and measured.metric,
         "baseline": measured and measured.baseline,
         "baseline_name": measured and measured.baseline_name,
+        "sources": measured and [asdict(source) for source in measured.sources],
     }

@@ -67,7 +67,7 @@ def test_a_long_paragraph_is_divided_between_sentences():
 
 @given(st.text("ab .!?\n\r\t|#->`*1{}%s<", max_size=400) | st.text(), st.integers(1, 60))
 def test_nothing_is_lost_and_pieces_are_short(document, most):
-    pieces = segments(document, most)
+    pieces = list(segments(document, most))
     assert "".join(piece.text for piece in pieces) == document
     for piece in pieces:
         assert piece.kept or (0 < len(piece.text) <= most and piece.text == piece.text.strip())

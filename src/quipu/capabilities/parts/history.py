@@ -48,8 +48,8 @@ def fit(
     context = calls.model.context_length
     if policy == "error":
         raise ContextLengthExceeded(
-            f"the conversation has {context - room} tokens; the context of this model, as loaded, is {context} tokens. "
-            "Shorten it, or let history= say what may go: drop_oldest, keep_system or summarize.",
+            f"the conversation has at least {context - room} tokens; the context of this model, as loaded, is "
+            f"{context} tokens. Shorten it, or let history= say what may go: drop_oldest, keep_system or summarize.",
             param="messages",
         )
     longest_summary = min(LONGEST_SUMMARY, context // 8) if policy == "summarize" else 0
@@ -83,8 +83,9 @@ def _parted(messages: Sequence[Message], policy: Policy) -> tuple[list[Message],
 
 def _nothing_to_drop(tokens: int, context: int) -> ContextLengthExceeded:
     return ContextLengthExceeded(
-        f"the last message, and what has to stay with it, has {tokens} tokens; the context of this model, as loaded, "
-        f"is {context} tokens. Shorten the message, or load the model with a larger --context if it allows one.",
+        f"the last message, and what has to stay with it, has at least {tokens} tokens; the context of this model, as "
+        f"loaded, is {context} tokens. Shorten the message, or load the model with a larger --context if it allows "
+        "one.",
         param="messages",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -30,6 +31,8 @@ LONGEST_LOOK = 20_000
 THAI = range(0x0E00, 0x0E80)
 DEVANAGARI = range(0x0900, 0x0980)
 
+_LOADING = threading.Lock()
+
 
 def language_of(text: str) -> Language | None:
     """The language of most of ``text``; None when there is too little of it to tell.
@@ -49,8 +52,16 @@ def language_of(text: str) -> Language | None:
     rest = "".join(sign for sign in text if ord(sign) not in THAI and ord(sign) not in DEVANAGARI)
     if len(rest.split()) < FEWEST_WORDS:
         return None
-    code, _ = _identifier().classify(rest)
+    with _LOADING:  # answers come in batches, and a cache lets each of their threads load the model for itself
+        identifier = _identifier()
+    code, _ = identifier.classify(rest)
     return cast("Language", code)
+
+
+def other_language(text: str, wanted: Language | None) -> list[str]:
+    """A note where ``text`` can be told to be in another language than ``wanted``."""
+    found = language_of(text) if wanted else None
+    return [f"it is in {NAMES[found]}, not in {NAMES[wanted]}"] if wanted and found and found != wanted else []
 
 
 @cache

@@ -31,7 +31,7 @@ class Piece:
     kept: bool = False
 
 
-def segments(document: str, most: int) -> list[Piece]:
+def segments(document: str, most: int) -> Iterator[Piece]:
     """``document`` as pieces of at most ``most`` characters, except those that are kept. Joined, they are ``document``.
 
     A piece is a paragraph, a line of a list or table cell; a longer one is divided at the ends of sentences, for want
@@ -39,11 +39,11 @@ def segments(document: str, most: int) -> list[Piece]:
     """
     assert most > 0
     pieces = (piece for block in _blocks(document) for piece in _pieces(block, most) if piece.text)
-    joined: list[Piece] = []
     for kept, group in itertools.groupby(pieces, key=lambda piece: piece.kept):
-        several = list(group)
-        joined += [Piece("".join(piece.text for piece in several), kept=True)] if kept else several
-    return joined
+        if kept:
+            yield Piece("".join(piece.text for piece in group), kept=True)
+        else:
+            yield from group
 
 
 def _blocks(document: str) -> Iterator[Piece]:

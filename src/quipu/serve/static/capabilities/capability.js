@@ -35,17 +35,17 @@ export class CapabilityView {
     if (this.busy) return;
     const view = new ResultView(this._capability);
     this._place.replaceChildren(view.element);
-    view.element.scrollIntoView({ block: "nearest" });
+    show(view.element);
     this._set(new AbortController());
     announce("Running");
     const start = performance.now();
     try {
       for await (const event of run(this._capability.id, { ...body, model: this._model() }, this._running.signal)) {
-        view[event.type]?.(event, (performance.now() - start) / 1000);
+        following(view.element, () => view[event.type]?.(event, (performance.now() - start) / 1000));
         if (event.type === "result") announce(`Result: ${plain(event.output).slice(0, 1000)}`);
       }
     } catch (error) {
-      this._ended(error, view, body);
+      following(view.element, () => this._ended(error, view, body));
     }
     this._set(null);
   }
@@ -67,4 +67,16 @@ export class CapabilityView {
     this._form.busy = this.busy;
     this._onchange();
   }
+}
+
+/** As much of it as there is room for, its beginning before its end. */
+function show(shown) {
+  shown.scrollIntoView({ block: "nearest" });
+}
+
+/** What is seen to its end stays seen when `change` makes it longer; someone who looks elsewhere is left alone. */
+function following(seen, change) {
+  const follows = seen.getBoundingClientRect().bottom <= window.innerHeight + 1;
+  change();
+  if (follows) show(seen);
 }

@@ -52,7 +52,7 @@ export class Form {
     const active = this.element.contains(document.activeElement) && document.activeElement.matches(".run-row button");
     this._run.hidden = busy;
     this._stop.hidden = !busy;
-    if (active) (busy ? this._stop : this._run).focus();
+    if (active) (busy ? this._stop : this._run).focus({ preventScroll: true }); // the result is what is looked at
   }
 
   /** Say `message` at the field with the path `param`, as in "examples[0].input"; false if there is none. */
