@@ -123,6 +123,7 @@ def test_a_model_with_an_adapter_has_a_hash_of_its_own(tmp_path):
 def test_a_model_knows_what_computes_and_how_much_memory_that_took():
     with quipu.load(GOLDEN / "llama3-tiny", threads=1, device="cpu", **SMALL) as model:
         assert model.hardware == f"{processor()}, 1 cores"
+        assert model.runner == f"torch {torch.__version__}"
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
         assert resident <= model.peak_memory() < 64 << 30
     torch.set_num_threads(len(os.sched_getaffinity(0)))

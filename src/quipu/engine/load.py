@@ -106,6 +106,7 @@ def load(
         reference=reference,
         file_hash=lambda: files_hash(checkpoint, adapter),
         hardware=torch_runner.hardware(where, threads),
+        runner=torch_runner.version(),
         peak_memory=lambda: torch_runner.used_memory(where),
     )
 

@@ -50,6 +50,11 @@ def hardware(device: torch.device, threads: int | None) -> str:
     return f"{processor()}, {threads or len(os.sched_getaffinity(0))} cores"
 
 
+def version() -> str:
+    """Whose kernels compute, and which version of them."""
+    return f"torch {torch.__version__}"
+
+
 class TorchRunner:
     """Holds the network and its KV cache of ``blocks`` blocks; see ``runner.Runner``."""
 
