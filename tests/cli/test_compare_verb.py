@@ -221,7 +221,8 @@ def test_flip(quipu):
 def test_what_was_never_measured_cannot_be_ranked(quipu, verb):
     code, _, err = quipu(*verb)
     assert code == 1
-    assert "llama-4-scout was never measured here; measure it with: quipu measure" in err
+    assert "llama-4-scout was never measured here; measure it with: quipu models add my-llama-4-scout --of" in err
+    assert "quipu measure my-llama-4-scout" in err
 
 
 @pytest.mark.parametrize("verb", ["rank", "gaps"])

@@ -259,12 +259,15 @@ def test_a_file_that_is_written_to_while_it_is_loaded_is_refused(tmp_path, monke
         quipu.load(tmp_path)
 
 
-def test_the_default_context_is_the_models_own_or_what_fits():
+def test_the_default_context_is_the_models_own_or_a_power_of_two_that_fits():
     checkpoint = open_checkpoint(GOLDEN / "llama3-tiny")
     assert _plan(checkpoint, "float32", 1 << 30, None, 4, None) == (4096, 4 * 256)
     per_token = 4 * 2 * 2 * 16 * 4
     weights = 4 * checkpoint.parameters
-    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1600, None, 4, None) == (1600, 100)
+    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1600, None, 4, None) == (1024, 100)
+    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1100, None, 4, None) == (1024, 68)
+    with pytest.raises(NotEnoughMemory, match="one context of 16 tokens takes"):
+        _plan(checkpoint, "float32", weights + per_token * 31, None, 4, None)
 
 
 def test_available_memory_is_a_plausible_number():

@@ -49,10 +49,10 @@ def load(
     """Load ``model`` (a GGUF file, a Hugging Face or Meta folder, a known name) and start its engine.
 
     ``name`` is what it is called (default: from the file). ``context``: most tokens of prompt and answer (default:
-    the model's own, or what fits the memory). ``concurrency``: answers generated at once; ``queue``: requests that
-    may wait beyond them. ``dtype`` auto is float32 for float32 checkpoints, else bfloat16. ``device`` auto is the
-    GPU if there is one. ``threads``: CPU threads (default: all cores). ``adapter``: a folder with a PEFT LoRA
-    adapter to merge. ``kv_memory``: GiB for the KV cache (default: ``concurrency`` contexts, at most half of the
+    the model's own, or the power of two that fits the memory). ``concurrency``: answers generated at once; ``queue``:
+    requests that may wait beyond them. ``dtype`` auto is float32 for float32 checkpoints, else bfloat16. ``device``
+    auto is the GPU if there is one. ``threads``: CPU threads (default: all cores). ``adapter``: a folder with a PEFT
+    LoRA adapter to merge. ``kv_memory``: GiB for the KV cache (default: ``concurrency`` contexts, at most half of the
     memory that is free once the weights are in).
 
     Raises ModelNotFound, CheckpointError and its kinds, and InvalidRequest for an option that cannot be met.
@@ -162,7 +162,9 @@ def _plan(
             "free; close other programs or choose a smaller model"
         )
     room = int(left / 2 if kv_memory is None else kv_memory * GIB) // per_block
-    length = context or min(own, room * BLOCK_SIZE)
+    # Free memory is another each time; the context has to be the same, or a measurement would not go on tomorrow.
+    fits = 1 << (max(1, room) * BLOCK_SIZE).bit_length() - 1
+    length = context or min(own, fits)
     if blocks_for(length) > room:
         raise (NotEnoughMemory if kv_memory is None else InvalidRequest)(
             f"one context of {length} tokens takes {blocks_for(length) * per_block / GIB:.2f} GiB of KV cache and "

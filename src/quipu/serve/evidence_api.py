@@ -132,7 +132,7 @@ def _passport(moment: Moment, side: Side, weights: str | None) -> dict[str, Any]
     return {
         **_model(moment, side),
         "card_file": side.card.as_dict(),
-        "rows": [row.as_dict() for row in seed_rows(side.card, moment.snapshot, told)],
+        "rows": [row.as_dict() for row in seed_rows(side.card, moment.snapshot, told, identifier or None)],
         "standings": [each.as_dict() for each in found],
         "score": explained.as_dict(),
         "claims": [each.as_dict() for each in said],

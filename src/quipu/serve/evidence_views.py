@@ -134,7 +134,9 @@ def model(evidence: Evidence, asked: Asked, name: str) -> View:
         "address": address,
         "told": _capital(explained.scored.told) if explained.scored.score is None else f"Score {explained.scored.told}",
         "explanation": explained,
-        "rows": seed_rows(side.card, moment.snapshot, explained.scored.told if explained.scored.score else None),
+        "rows": seed_rows(
+            side.card, moment.snapshot, explained.scored.told if explained.scored.score else None, config or None
+        ),
         "capabilities": _standings(moment.snapshot, side),
         "declared": sorted(side.card.capabilities.items()),
         "counts": _counted(said),
