@@ -13,6 +13,7 @@ from quipu.cli import main
 from quipu.cli.measure import duration
 from quipu.engine.fake import fake_model
 from quipu.engine.local import LocalModel
+from quipu.evidence.store import Store
 
 
 def answer(asked: str) -> str:
@@ -103,6 +104,10 @@ def test_streaming_is_measured_over_http(loaded: list[LocalModel], capsys: pytes
     assert found["capabilities"] == []
     assert found["streaming"]["complete"] == 1.0
     assert found["streaming"]["cancel_p50"] is not None
+    with Store.at() as store:
+        [(_, seen)] = store.snapshot().services.items()
+        assert seen.found == found["streaming"]
+        assert seen.entry == store.verify().number
 
 
 def test_a_model_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quipu.capabilities.base import Answering, Capability
     from quipu.engine.local import LocalModel
     from quipu.engine.remote import RemoteModel
+    from quipu.evidence.store import Store
     from quipu.evidence.summary import Measurement
 
 SUMMARY = "measure what a model can do"
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
                 fresh=arguments.fresh,
                 report=show,
             )
-        service = _stream(model, streaming) if streaming else None
+        service = _stream(model, streaming, store, config.id) if streaming else None
         whole = report.report(about(model, sampling), found, service, getattr(model.facts, "dtype", "elsewhere"))
     if arguments.markdown:
         picture = os.path.relpath(arguments.chart, arguments.markdown.parent) if arguments.chart else None
@@ -114,7 +115,7 @@ def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Capability]]
     return answering, [each for each in chosen if not isinstance(each, Answering)]
 
 
-def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict[str, Any]:
+def _stream(model: LocalModel | RemoteModel, services: list[Capability], store: Store, config: str) -> dict[str, Any]:
     """What the service capabilities see, over HTTP. It is the last thing: a server closes its model when it ends."""
     from quipu.capabilities.base import Progress, Result
     from quipu.engine.local import LocalModel
@@ -134,7 +135,9 @@ def _stream(model: LocalModel | RemoteModel, services: list[Capability]) -> dict
                     if isinstance(event, Progress):
                         show(event.done, event.total, event.what)
                     elif isinstance(event, Result):
-                        found |= event.output.model_dump()
+                        seen = event.output.model_dump()
+                        store.append("service", {"config": config, "capability": service.uri, "found": seen})
+                        found |= seen
         return found
 
 
