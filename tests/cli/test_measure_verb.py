@@ -122,6 +122,23 @@ def test_a_model_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert key not in json.dumps(found)
 
 
+def test_what_is_measured_by_its_card_is_called_as_the_card(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with serving({"there": fake_model(answer, name="there")}) as server:
+        add = ["models", "add", "mine", "--base-url", f"{server.url}/v1", "--model", "there"]
+        assert main([*add, "--price-in", "0.05", "--price-out", "0.2"]) == 0
+        assert main(["measure", "mine", "--capability", "adding"]) == 0
+    with Store.at() as store:
+        [found] = store.snapshot().configs.values()
+    assert (found.label, found.facts["name"]) == ("mine", "there")
+    capsys.readouterr()
+    assert main(["compare", found.id[:12], "llama-4-scout", "--json"]) == 3
+    rows = {row["name"]: row["a"]["value"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["Starting Price"] == "$0.05 in, $0.20 out per million tokens"
+
+
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["measure", "--capability", "ading"]) == 1
     assert "there is no capability 'ading'; did you mean adding?" in capsys.readouterr().err

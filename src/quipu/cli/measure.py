@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ def duration(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, then print what was found. Raises QuipuError."""
+    from quipu.engine.remote import RemoteModel
     from quipu.evidence import report
     from quipu.evidence.config import Config
     from quipu.evidence.measure import measure
@@ -80,6 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
         opened.callback(model.close)
         with progress("hashing"):
             config = Config.of(model, sampling)
+            if isinstance(model, RemoteModel) and arguments.base_url is None:
+                config = replace(config, label=arguments.model)  # the user's card, not what it is called there
         with progress("measuring") as show:
             found = measure(
                 model,
