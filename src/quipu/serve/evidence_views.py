@@ -490,7 +490,8 @@ def _counted(judged: Sequence[Judgement]) -> dict[str, int]:
 
 def _sources(judged: Sequence[Judgement], moment: Moment) -> Iterable[dict[str, Any]]:
     """Claims by their source and place, in their order."""
-    for source, rows in groupby(judged, lambda each: each.claim.source):
+    for source, found in groupby(judged, lambda each: each.claim.source):
+        rows = tuple(found)
         name = source.removeprefix("card ")
         card = moment.cards.get(name)
         yield {
@@ -500,6 +501,7 @@ def _sources(judged: Sequence[Judgement], moment: Moment) -> Iterable[dict[str, 
             "about": "The comparison that these pages answer, sentence by sentence; no sentence of it is left out."
             if card is None
             else "Written in quipu’s own words from what is published.",
+            "judged": rows,
             "places": [
                 (place[:1].upper() + place[1:], [*each]) for place, each in groupby(rows, lambda each: each.claim.place)
             ],
