@@ -112,7 +112,7 @@ def _row(name: str, compared: Compared | None, a: Side, b: Side, said: Sequence[
 def verdict(name: str, compared: Compared | None, called: tuple[str, str]) -> str:
     """The verdict on the capability ``name`` with what it rests on. A and B are ``called`` so."""
     if compared is None:
-        return f"Cannot tell: {_unprobed(name)}."
+        return f"Cannot tell: {unprobed(name)}."
     more = "" if compared.needed is None else f". About {compared.needed:,} more shared probes would tell"
     return f"{kind(compared, called)}: {compared.reason}{more}."
 
@@ -134,7 +134,7 @@ def _told(name: str, side: Side, standing: Standing | None, said: Sequence[Judge
 def score(name: str, side: Side, standing: Standing | None) -> Figure:
     """A score as a figure: a point and its interval, from THIN probes on; below, the interval alone."""
     if standing is None:
-        return Figure.unknown(_unprobed(name))
+        return Figure.unknown(unprobed(name))
     if side.config is None:
         return Figure.unknown("unrated: never measured here")
     if standing.n == 0:
@@ -145,7 +145,7 @@ def score(name: str, side: Side, standing: Standing | None) -> Figure:
     return Figure.of(standing.mean, percent, low=standing.low, high=standing.high, n=standing.n, why=why)
 
 
-def _unprobed(name: str) -> str:
+def unprobed(name: str) -> str:
     """Why a capability that nobody can be scored on has no score."""
     if name in capabilities.names():
         return "it has no right answers: it is the service that is measured, in its claims"

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 
 from quipu.errors import CapabilityNotFound, InvalidRequest, did_you_mean
+from quipu.evidence.alignment import unprobed
 from quipu.evidence.change import commands_for
 from quipu.evidence.claims import Judgement, card_claims, claims_about, counts, seed_claims
 from quipu.evidence.compare import ALPHA, MARGIN
@@ -30,6 +31,7 @@ from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.standing import SOLID, THIN, standings
 from quipu.evidence.workload import Workload, measurable, workload
 from quipu.serve.evidence import SEPARATOR, Evidence, Moment, answering
+from quipu.serve.evidence_templates import words
 
 STATUSES = ("verified", "contradicted", "unmeasured")
 STRONGEST = 5
@@ -165,7 +167,7 @@ def capability(evidence: Evidence, asked: Asked, name: str) -> View:
         raise CapabilityNotFound(f"there is no capability {name[:80]!r}; {hint}", param="capability")
     told: dict[str, Any] = {"heading": name.replace("_", " ").capitalize(), "uri": name, "capability": found}
     told |= {"declared": declared, "rows": [], "measured": 0, "baseline": None}
-    told["lead"] = "quipu does not measure this, so no model is ranked."
+    told["lead"] = f"No model is ranked: {unprobed(name)}."
     if found is not None:
         order = ranking(moment, workload(f"{found.id}=1"))
         rows = list(_capability_rows(moment, order, found.uri))
@@ -448,7 +450,7 @@ def _standings(snapshot: Snapshot, side: Side) -> list[dict[str, Any]]:
     ]
     others = sorted(set(side.card.capabilities) - {each.id for each in measured})
     return rows + [
-        {"id": each, "title": each.replace("_", " ").capitalize(), "baseline": None, "standing": None}
+        {"id": each, "title": words(each).capitalize(), "baseline": None, "standing": None, "why": unprobed(each)}
         for each in others
     ]
 
