@@ -127,6 +127,8 @@ def test_every_page_is_markdown_too_and_listed(server: Running) -> None:
         for token in inline.children or []
         if token.type == "link_open"
     }
+    raw = set(re.findall(r"\]\((agent[^)]*)\)", listed.text))
+    assert raw == {link for link in links if link.startswith("agent")}  # the same to who reads it as text
     assert {"agent/rank", "agent/claims", "agent/methodology", "agent/compare", "agent/models"} < links
     assert len([link for link in links if link.startswith("agent/capabilities/")]) == len(answering())
     for link in links:

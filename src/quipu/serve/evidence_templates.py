@@ -212,9 +212,14 @@ def url(address: str) -> Markup:
     return Markup(quote(address, safe=":/?&=#%@+,;~-._"))
 
 
+def part(name: str) -> Markup:
+    """A name as part of a link's target: as it is, because who reads Markdown as text takes a mark for the address."""
+    return Markup(quote(name, safe="/~-._"))
+
+
 _FILTERS: Sequence[Callable[..., Any]] = (
     percent, points, points1, chance, sentence, signed, place, options, count, probability, minutes, words, identifier,
-    plain, shortened, capital, tokens, price, ranks, tally, spans, groupby_has, code, block, url,
+    plain, shortened, capital, tokens, price, ranks, tally, spans, groupby_has, code, block, url, part,
 )  # fmt: skip
 _HTML = _environment()
 _MARKDOWN_ENVIRONMENT = _environment(finalize=as_markdown)
