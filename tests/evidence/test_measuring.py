@@ -7,6 +7,7 @@ import pytest
 from two_models import config
 
 from quipu.cli import measure, options
+from quipu.evidence.add_card import add_card
 from quipu.evidence.measuring import measuring_more
 
 FILE = "/home/someone/models/a model.gguf"
@@ -30,8 +31,12 @@ def test_options_come_back_as_they_were_given():
     ("llama-3.2-1b-instruct", {"file": FILE}, "quipu 1", "quipu measure llama-3.2-1b-instruct"),
     ("a model", {"file": FILE}, "quipu 1", "quipu measure './a model.gguf'"),
     ("there", {"name": "there"}, "remote http://host/v1", "quipu measure there --base-url http://host/v1"),
-    ("my-card", {"name": "there"}, "remote http://host/v1", "quipu measure my-card"),
+    ("mine", {"name": "there"}, "remote http://host/v1", "quipu measure mine"),
+    ("mine", {"name": "there"}, "remote http://other/v1", "quipu measure there --base-url http://other/v1"),
+    ("x" * 1000, {"name": "there"}, "remote http://host/v1", "quipu measure there --base-url http://host/v1"),
 ])  # fmt: skip
-def test_it_names_what_was_measured(label, facts, engine, command):
+def test_it_names_what_was_measured(label, facts, engine, command, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    add_card("mine", base_url="http://host/v1", model="there")
     of = config(label, decoding={"context_length": 2048}, facts={**facts, "context_length": 2048}, engine=engine)
     assert measuring_more(of) == command

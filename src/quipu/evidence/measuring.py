@@ -36,10 +36,23 @@ def measuring_more(config: Config, *capabilities: str) -> str:
 def _named(config: Config) -> list[str]:
     """What it was measured as: a name, a file, a card of the user's, or a name at an address."""
     if config.engine.startswith("remote "):
-        by_card = config.label != config.facts.get("name", config.label)
-        return [config.label] if by_card else [config.label, "--base-url", config.engine.removeprefix("remote ")]
+        at = config.engine.removeprefix("remote ")
+        return [config.label] if _has_card(config.label, at) else [_name_there(config), "--base-url", at]
     file = Path(str(config.facts.get("file", ""))).name
     return [f"./{file}"] if file and config.label == file.removesuffix(".gguf") else [config.label]
+
+
+def _has_card(label: str, base_url: str) -> bool:
+    """Whether a card of the user's has that name and address; it knows the key, too."""
+    from quipu.evidence.card_file import NAME
+    from quipu.evidence.cards import endpoint
+
+    at = endpoint(label) if NAME.fullmatch(label) else None
+    return at is not None and at.base_url == base_url
+
+
+def _name_there(config: Config) -> str:
+    return str(config.facts.get("name", config.label))
 
 
 def _options(config: Config) -> Iterator[str]:
