@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from quipu.evidence.intervals import Sample, Z, wilson
+from quipu.evidence.intervals import Sample, Z, numbered, wilson
 from quipu.evidence.student import within
 
 GRID = 1 << 14
@@ -66,8 +66,7 @@ def beside_interval(p: float, difference: float, low: float, high: float) -> flo
 
 def group_sums(differences: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
     """The sum of the differences of each group."""
-    _, places = np.unique(np.asarray(groups), return_inverse=True)
-    return np.bincount(places, weights=differences).astype(np.float64)
+    return np.bincount(numbered(groups), weights=differences).astype(np.float64)
 
 
 def difference_interval(found: Sample, critical: float | None = None) -> tuple[float, float]:
