@@ -134,6 +134,14 @@ def test_an_added_model_is_measured_and_called_like_a_local_one(capsys, folder, 
     assert "mine" in capsys.readouterr().out
 
 
+def test_a_model_is_called_there_as_here_unless_told_otherwise(folder, capsys):
+    assert main(["models", "add", "mine", "--base-url", "http://h/v1", "--price-in", "0.1", "--price-out", "0.2"]) == 0
+    capsys.readouterr()
+    assert main(["models", "--json"]) == 0
+    [listed] = json.loads(capsys.readouterr().out)["added"]
+    assert (listed["name"], listed["model"], listed["base_url"]) == ("mine", "mine", "http://h/v1")
+
+
 def test_a_model_that_is_not_run_here_says_how_to_measure_it(capsys):
     assert main(["measure", "llama-4-scout"]) == 1
     assert "quipu models add HERE --of llama-4-scout" in capsys.readouterr().err
@@ -142,7 +150,6 @@ def test_a_model_that_is_not_run_here_says_how_to_measure_it(capsys):
 @pytest.mark.parametrize(("arguments", "code", "said"), [
     (["add"], 2, "add needs a NAME"),
     (["add", "x"], 2, "add needs --base-url"),
-    (["add", "x", "--base-url", "http://h/v1"], 2, "add needs --model"),
     (["add", "x", "--base-url", "h", "--model", "m"], 1, "is not an address"),
     (["add", "x", "--base-url", "http://h/v1", "--model", "m", "--price-in", "-1"], 2, "is not an amount"),
     (["add", "x", "--base-url", "http://h/v1", "--model", "m", "--price-in", "1e9"], 2, "is not an amount"),

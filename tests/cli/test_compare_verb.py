@@ -64,6 +64,7 @@ def test_no_weights_and_an_empty_log(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Neither was ever measured here" in out
     assert "24, not 32" in out
+    assert "every claim: --html FILE" in " ".join(out.split())
     said = "quipu measure llama-3.2-3b-instruct && quipu models add my-llama-4-scout --of llama-4-scout"
     assert said in " ".join(out.split())
     assert not (tmp_path / "quipu").exists()
@@ -221,7 +222,8 @@ def test_flip(quipu):
 def test_what_was_never_measured_cannot_be_ranked(quipu, verb):
     code, _, err = quipu(*verb)
     assert code == 1
-    assert "llama-4-scout was never measured here; measure it with: quipu measure" in err
+    assert "llama-4-scout was never measured here; measure it with: quipu models add my-llama-4-scout --of" in err
+    assert "quipu measure my-llama-4-scout" in err
 
 
 @pytest.mark.parametrize("verb", ["rank", "gaps"])

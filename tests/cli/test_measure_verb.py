@@ -14,6 +14,7 @@ from quipu.cli import main
 from quipu.cli.measure import _chosen, duration
 from quipu.engine.fake import fake_model
 from quipu.engine.local import LocalModel
+from quipu.evidence.store import Store
 
 
 def answer(asked: str) -> str:
@@ -105,6 +106,10 @@ def test_streaming_is_measured_over_http(loaded: list[LocalModel], capsys: pytes
     assert found["capabilities"] == []
     assert found["streaming"]["complete"] == 1.0
     assert found["streaming"]["cancel_p50"] is not None
+    with Store.at() as store:
+        [(_, seen)] = store.snapshot().services.items()
+        assert seen.found == found["streaming"]
+        assert seen.entry == store.verify().number
 
 
 def test_what_can_only_be_called_is_left_out(
@@ -130,6 +135,23 @@ def test_a_model_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert found["model"] == {"name": "there", "base_url": f"{server.url}/v1"}
     assert found["capabilities"][0]["passed"] == RIGHT
     assert key not in json.dumps(found)
+
+
+def test_what_is_measured_by_its_card_is_called_as_the_card(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with serving({"there": fake_model(answer, name="there")}) as server:
+        add = ["models", "add", "mine", "--base-url", f"{server.url}/v1", "--model", "there"]
+        assert main([*add, "--price-in", "0.05", "--price-out", "0.2"]) == 0
+        assert main(["measure", "mine", "--capability", "adding"]) == 0
+    with Store.at() as store:
+        [found] = store.snapshot().configs.values()
+    assert (found.label, found.facts["name"]) == ("mine", "there")
+    capsys.readouterr()
+    assert main(["compare", found.id[:12], "llama-4-scout", "--json"]) == 3
+    rows = {row["name"]: row["a"]["value"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["Starting Price"] == "$0.05 in, $0.20 out per million tokens"
 
 
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,7 @@ def test_a_model_with_an_adapter_has_a_hash_of_its_own(tmp_path):
 def test_a_model_knows_what_computes_and_how_much_memory_that_took():
     with quipu.load(GOLDEN / "llama3-tiny", threads=1, device="cpu", **SMALL) as model:
         assert model.hardware == f"{processor()}, 1 cores"
+        assert model.runner == f"torch {torch.__version__}"
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
         assert resident <= model.peak_memory() < 64 << 30
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -260,12 +261,15 @@ def test_a_file_that_is_written_to_while_it_is_loaded_is_refused(tmp_path, monke
         quipu.load(tmp_path)
 
 
-def test_the_default_context_is_the_models_own_or_what_fits():
+def test_the_default_context_is_the_models_own_or_a_power_of_two_that_fits():
     checkpoint = open_checkpoint(GOLDEN / "llama3-tiny")
     assert _plan(checkpoint, "float32", 1 << 30, None, 4, None) == (4096, 4 * 256)
     per_token = 4 * 2 * 2 * 16 * 4
     weights = 4 * checkpoint.parameters
-    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1600, None, 4, None) == (1600, 100)
+    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1600, None, 4, None) == (1024, 100)
+    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1100, None, 4, None) == (1024, 68)
+    with pytest.raises(NotEnoughMemory, match="one context of 16 tokens takes"):
+        _plan(checkpoint, "float32", weights + per_token * 31, None, 4, None)
 
 
 def test_available_memory_is_a_plausible_number():

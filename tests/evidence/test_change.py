@@ -51,7 +51,7 @@ def test_a_hostile_label_is_one_word_of_the_shell():
     judgement = compare(both, config(HOSTILE).id, config("worse").id, workload("reason=1"))
     assert judgement.overall.needed is not None
     found = change(of, worse, judgement, None)
-    assert shlex.split(found.commands[0]) == ["quipu", "measure", HOSTILE]
+    assert shlex.split(found.commands[0]) == ["quipu", "measure", HOSTILE, "--context", "2048"]
     assert found.told[0].startswith("About ")
 
 

@@ -154,6 +154,33 @@ def test_order_of_the_log_changes_nothing() -> None:
     assert judged(turned).as_dict() == judged(log).as_dict()
 
 
+def test_no_verdict_contradicts_the_interval_beside_it() -> None:
+    """Small differences, all to one side, of few probes: too many for chance, and their mean may still be 0."""
+    groups = [f"group {place % 16}" for place in range(32)]
+    some = [0.3 * (place % 16 < 12) for place in range(32)]
+    cells = [
+        cell(label, uri("skill_0"), values, groups, binary=False) for label, values in (("a", some), ("b", [0.0] * 32))
+    ]
+    found = judged(snapshot(*cells), "skill_0=1")
+    low, high = of(found, "skill_0").low, of(found, "skill_0").high
+    assert low < 0 < high
+    for each in (of(found, "skill_0"), found.overall):
+        assert each.verdict == "cannot tell"
+        assert each.p > 0.05
+        assert each.needed > 10
+    random = np.random.default_rng(7)
+    better = 0
+    for _ in range(60):
+        rates = dict(zip(NAMES, np.linspace(0.2, 0.8, 6), strict=True))
+        more = {name: rate + 0.12 for name, rate in rates.items()}
+        found = judged(world(random, {"a": more, "b": rates}, n=100, groups=14, alike=0.3))
+        for each in (*found.capabilities, found.overall):
+            if each.verdict.endswith("better"):
+                better += 1
+                assert not each.low <= 0 <= each.high
+    assert better > 60
+
+
 def test_twins_are_better_at_most_alpha_of_the_time() -> None:
     """Worlds where both can do the same: any capability, and the workload as a whole."""
     random = np.random.default_rng(4)

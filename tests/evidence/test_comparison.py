@@ -87,6 +87,15 @@ def test_evidence_decides(measured):
     assert [a.name for a, _ in measured.rows] == list(NAMES)
 
 
+def test_rows_count_the_config_that_is_compared_and_not_others_of_its_card():
+    """The same model by other kernels: two configs of one card."""
+    skills = {"smollm2-135m-instruct": {"reason": 0.6, "few_shot": 0.6}, "smollm2-135m": {"few_shot": 0.6}}
+    both, one = (config(label).id for label in skills)
+    found = {a.name: (a.value, b.value) for a, b in compared(skills, both, one).rows}
+    assert found["Quality"] == ("better than trivial in 0 of 2", "better than trivial in 0 of 1")
+    assert [each.rpartition(", ")[2] for each in found["Capabilities"]] == ["2 measured", "1 measured"]
+
+
 def test_probes_that_only_one_passed_come_with_question_and_answers(measured):
     assert len(measured.only_b) == 3
     for each in measured.only_b:

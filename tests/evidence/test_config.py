@@ -17,7 +17,7 @@ from quipu.evidence.store import Store
 def model():
     with fake_model() as opened:
         opened.__dict__["file_hash"] = "f" * 64
-        opened.hardware = "a processor, 2 cores"
+        opened.hardware, opened.runner = "a processor, 2 cores", "kernels 1"
         yield opened
 
 
@@ -26,7 +26,7 @@ def test_what_a_local_model_is(model: LocalModel) -> None:
     model.sampling_defaults = {"temperature": 0.5}
     found = Config.of(model, {"top_k": 3})
     assert found.label == "fake"
-    assert (found.model_hash, found.engine) == ("f" * 64, f"quipu {quipu.__version__}")
+    assert (found.model_hash, found.engine) == ("f" * 64, f"quipu {quipu.__version__}, kernels 1")
     assert (found.quantization, found.hardware) == ("Q4_1, F32, Q8_0", "a processor, 2 cores, bfloat16")
     assert found.decoding == {"top_k": 3, "context_length": 1024, "defaults": {"temperature": 0.5}}
     assert len(found.chat_template) == 64
@@ -46,6 +46,8 @@ def test_what_changes_the_answers_makes_another_config(model: LocalModel) -> Non
     model.sampling_defaults = {"temperature": 1}
     ids.append(Config.of(model, {}).id)
     model.hardware = "a processor, 4 cores"
+    ids.append(Config.of(model, {}).id)
+    model.runner = "kernels 2"
     ids.append(Config.of(model, {}).id)
     model.__dict__["file_hash"] = "e" * 64
     ids.append(Config.of(model, {}).id)

@@ -82,7 +82,7 @@ def test_evidence_that_would_tell_has_a_price_and_a_command() -> None:
     [bought] = found.purchases
     assert bought.capability == URIS[0]
     assert bought.available == 299
-    assert bought.commands == ("quipu measure a --capability read", "quipu measure b --capability read")
+    assert bought.commands == tuple(f"quipu measure {each} --temperature 0 --capability read" for each in "ab")
     assert bought.minutes == pytest.approx(2 * min(bought.probes, 299) * (50 / 101) / 60)
     assert found.told[-1] == bought.told
     json.dumps(found.as_dict(), allow_nan=False)

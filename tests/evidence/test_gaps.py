@@ -28,7 +28,7 @@ def test_holes_come_first_then_what_is_cheap() -> None:
         *["other capabilities of this config"] * 2,
         "this capability",
     ]
-    assert found[0].command == "quipu measure 'my model' --capability talk"
+    assert found[0].command == "quipu measure 'my model' --temperature 0 --capability talk"
     assert found[0].as_dict()["label"] == "my model"
 
 
@@ -50,7 +50,7 @@ def test_commands_are_for_a_shell() -> None:
     hostile = replace(config("a; rm -rf b"), engine="remote http://host/v1")
     log = replace(LOG, configs={hostile.id: hostile})
     assert command(log, hostile.id, READ, WRITE) == (
-        "quipu measure 'a; rm -rf b' --base-url http://host/v1 --capability read --capability write"
+        "quipu measure 'a; rm -rf b' --base-url http://host/v1 --temperature 0 --capability read --capability write"
     )
     assert command(log, "llama-4-scout", READ) == "quipu measure llama-4-scout --capability read"
 

@@ -19,7 +19,7 @@ from quipu.evidence.cards import Card, Endpoint, Fact, Source, cards
 from quipu.evidence.claims import PAGE, Claim, card_claims, claims_about, counts, seed_claims
 from quipu.evidence.header import read_header
 from quipu.evidence.judging import Header, configs_of, judge
-from quipu.evidence.snapshot import Snapshot
+from quipu.evidence.snapshot import Service, Snapshot
 
 ROOT = Path(__file__).parents[2]
 THREE, SCOUT, MAVERICK = "llama-3.2-3b-instruct", "llama-4-scout", "llama-4-maverick"
@@ -351,6 +351,19 @@ def test_what_has_no_probes_says_so():
     of = config()
     assert one(claim(needs="something else"), log(cell(of, "summarize", 90, 10), of=of)).needs == "something else"
     assert one(claim(subject="nobody")).needs == "a card of nobody"
+
+
+@pytest.mark.parametrize(("changes", "status"), [
+    ({}, "verified"), ({"complete": 0.9}, "contradicted"), ({"inter_token_p50": None}, "contradicted"),
+])  # fmt: skip
+def test_a_service_is_judged_by_what_was_seen_of_it(changes, status):
+    of, streaming = config(), capabilities.find("streaming")
+    seen = {"complete": 1.0, "ordered": 1.0, "inter_token_p50": 20.5, "requests": 16, **changes}
+    service = Service(7, seen)
+    found = one(claim(value="streaming"), replace(log(of=of), services={(of.id, streaming.uri): service}))
+    assert found.status == status
+    assert "entry 7" in found.evidence[0].title
+    assert "requests 16" in found.why
 
 
 def test_capabilities_of_ones_own_are_measured_like_the_others(own_capability):

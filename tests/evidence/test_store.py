@@ -287,7 +287,7 @@ def test_an_empty_log_is_sound(place: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "body", "said"),
     [
-        ("query", {}, "the log has no entries of the kind 'query'; it has config, probe_set, run, observation, round"),
+        ("query", {}, "no entries of the kind 'query'; it has config, probe_set, run, observation, round, service"),
         ("round", {}, "what is to be kept is no round: run Field required"),
         ("observation", observation(A, SET, 0, value=1.5), "no observation: value should be less than or equal to 1"),
         ("observation", observation(A, SET, 0, passed="yes"), "no observation: passed should be a valid boolean"),

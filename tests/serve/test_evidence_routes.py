@@ -127,6 +127,8 @@ def test_every_page_is_markdown_too_and_listed(server: Running) -> None:
         for token in inline.children or []
         if token.type == "link_open"
     }
+    raw = set(re.findall(r"\]\((agent[^)]*)\)", listed.text))
+    assert raw == {link for link in links if link.startswith("agent")}  # the same to who reads it as text
     assert {"agent/rank", "agent/claims", "agent/methodology", "agent/compare", "agent/models"} < links
     assert len([link for link in links if link.startswith("agent/capabilities/")]) == len(answering())
     for link in links:
@@ -160,16 +162,29 @@ def test_a_pair_is_read_in_the_way_that_means_something(tmp_path) -> None:
 
 @pytest.mark.parametrize("more", [10_000, pytest.param(120_000, marks=pytest.mark.slow)])
 def test_a_compare_page_is_quick_over_a_large_log(tmp_path, more: int) -> None:
-    """Among 100,000 observations, in the slow one; the quickest of several, because machines are busy."""
+    """Among 100,000 observations, in the slow one: as it was kept, and anew because another observation came.
+
+    The quickest of several, in seconds of the processor, because machines are busy; server and client are one process.
+    """
     models = [Model("one", RATES), Model("two", dict.fromkeys(RATES, 0.5))]
-    with serving(evidence_url=write(models, tmp_path, more=more)) as running:
-        assert running.http.get("/compare/one-vs-two").status_code == 200
-        times = []
+    url = write(models, tmp_path, more=more)
+    with serving(evidence_url=url) as running, Store(url) as store:
+        observed = next(entry.body for entry in store.entries() if entry.kind == "observation")
+
+        def page() -> float:
+            start = time.process_time()
+            assert running.http.get("/compare/one-vs-two").status_code == 200
+            return time.process_time() - start
+
+        page()
+        kept = [page() for _ in range(5)]
+        anew = []
         for _ in range(5):
-            start = time.perf_counter()
-            running.http.get("/compare/one-vs-two")
-            times.append(time.perf_counter() - start)
-    assert min(times) < 0.2, times
+            store.append("observation", observed)
+            anew.append(page())
+    print(f"kept {1000 * min(kept):.0f} ms, anew {1000 * min(anew):.0f} ms")
+    assert min(kept) < 0.2, kept
+    assert min(anew) < 0.2, anew
 
 
 def test_how_numbers_are_written() -> None:

@@ -114,6 +114,10 @@ class Capability(ABC):
         Raises Unparsed when the answer cannot be read, and what the model raises. Closing the iterator ends the work.
         """
 
+    def shows(self, found: Mapping[str, Any]) -> bool | None:
+        """Whether a service in which ``found``, an output's fields, was seen does it; None where that does not tell."""
+        return None
+
     def run(self, model: Generator, given: Input, sampling: Mapping[str, Any] | None = None) -> Result:
         """Do it and wait for the result."""
         *_, last = self.events(model, given, sampling or {})

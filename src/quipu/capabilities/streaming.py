@@ -108,6 +108,11 @@ class Streaming(base.Measured):
             yield Progress(given.requests + len(cancelled), total, "cancelling")
         yield Result(_output(given, answers, cancelled, seconds), usage=_usage(answers))
 
+    def shows(self, found: Mapping[str, Any]) -> bool | None:
+        """Whether every answer came in pieces, in order, and to its end."""
+        whole = all(found.get(name) == 1 for name in ("complete", "ordered"))
+        return whole and found.get("inter_token_p50") is not None
+
 
 def _stream(model: Generator, prompt: Sequence[Message], options: Mapping[str, Any]) -> Answer:
     start = time.perf_counter()

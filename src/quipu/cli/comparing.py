@@ -101,10 +101,12 @@ def _header(name: str, cards: Mapping[str, Card]) -> Header | None:
 def measured(name: str, snapshot: Snapshot) -> Config:
     """The config that ``name`` means. Raises QuipuError, also for a model that was never measured here."""
     from quipu.evidence.cards import cards
+    from quipu.evidence.change import commands_for
 
     found = _named(name, cards(), snapshot)
     if found.config is None:
-        raise ModelNotFound(f"{name[:100]} was never measured here; measure it with: quipu measure", param="model")
+        [command] = commands_for([found])
+        raise ModelNotFound(f"{name[:100]} was never measured here; measure it with: {command}", param="model")
     return found.config
 
 

@@ -31,6 +31,7 @@ PLAIN = str.maketrans({"●": "o", "◆": "x", "━": "=", "·": ".", "─": "-"
 """For terminals whose encoding lacks these."""
 STYLES = {"a": "cyan", "b": "yellow"}
 STATUSES: Mapping[Status, str] = {"verified": "green", "contradicted": "red", "unmeasured": "dim"}
+REST = "What each is said to do, what is unique, and every claim: --html FILE, --markdown or --json."
 QUOTED = 240
 """Characters of a question or an answer that a terminal shows."""
 
@@ -212,13 +213,14 @@ def _quoted(text: str) -> str:
 
 
 def _claims(comparison: Comparison, out: Console) -> Group:
-    """How many there are, and those that are contradicted; the rest is in the files."""
+    """How many there are, and those that are contradicted; where the rest is."""
     parts: list[RenderableType] = [_heading("Claims", out)]
     for letter, name, said in zip("ab", names(comparison.a, comparison.b), comparison.claims, strict=True):
         numbers = counts(said)
         tally = ", ".join(f"{numbers[status]} {status}" for status in STATUSES)
         parts.append(Text.assemble((f"{letter.upper()} ", f"bold {STYLES[letter]}"), plain(f"{name}: {tally}", out)))
         parts += [Padding(_claim(each, out), (0, 0, 0, 2)) for each in said if each.status == "contradicted"]
+    parts.append(_styled(REST, "dim", out))
     return Group(*parts)
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from quipu.capabilities.base import Answering, Measured
     from quipu.engine.local import LocalModel
     from quipu.engine.remote import RemoteModel
+    from quipu.evidence.store import Store
     from quipu.evidence.summary import Measurement
 
 SUMMARY = "measure what a model can do"
@@ -66,6 +68,7 @@ def duration(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, then print what was found. Raises QuipuError."""
+    from quipu.engine.remote import RemoteModel
     from quipu.evidence import report
     from quipu.evidence.config import Config
     from quipu.evidence.measure import measure
@@ -79,6 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
         opened.callback(model.close)
         with progress("hashing"):
             config = Config.of(model, sampling)
+            if isinstance(model, RemoteModel) and arguments.base_url is None:
+                config = replace(config, label=arguments.model)  # the user's card, not what it is called there
         with progress("measuring") as show:
             found = measure(
                 model,
@@ -91,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
                 fresh=arguments.fresh,
                 report=show,
             )
-        service = _stream(model, streaming) if streaming else None
+        service = _stream(model, streaming, store, config.id) if streaming else None
         whole = report.report(about(model, sampling), found, service, getattr(model.facts, "dtype", "elsewhere"))
     if arguments.markdown:
         picture = os.path.relpath(arguments.chart, arguments.markdown.parent) if arguments.chart else None
@@ -124,7 +129,7 @@ def _chosen(names: list[str] | None) -> tuple[list[Answering], list[Measured]]:
     return answering, services
 
 
-def _stream(model: LocalModel | RemoteModel, services: list[Measured]) -> dict[str, Any]:
+def _stream(model: LocalModel | RemoteModel, services: list[Measured], store: Store, config: str) -> dict[str, Any]:
     """What the service is measured to do, over HTTP. It is the last thing: a server closes its model when it ends."""
     from quipu.capabilities.base import Progress, Result
     from quipu.engine.local import LocalModel
@@ -144,7 +149,9 @@ def _stream(model: LocalModel | RemoteModel, services: list[Measured]) -> dict[s
                     if isinstance(event, Progress):
                         show(event.done, event.total, event.what)
                     elif isinstance(event, Result):
-                        found |= event.output.model_dump()
+                        seen = event.output.model_dump()
+                        store.append("service", {"config": config, "capability": service.uri, "found": seen})
+                        found |= seen
         return found
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from quipu.model.known import KnownModel
 
 SUMMARY = "list known models and those on this machine, add one that runs elsewhere"
-USAGE = "quipu models [--json]\n       quipu models add NAME --base-url URL --model NAME_THERE [OPTIONS]"
+USAGE = "quipu models [--json]\n       quipu models add NAME --base-url URL [OPTIONS]"
 DESCRIPTION = """\
 List the models that quipu knows by name, with where they are or how to get
 them, and the models in the local Hugging Face cache. Asks no network.
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     group = parser.add_argument_group("add")
     group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible API, as in http://127.0.0.1:8000/v1")
-    group.add_argument("--model", metavar="NAME", help="what it is called there")
+    group.add_argument("--model", metavar="NAME", help="what it is called there (NAME)")
     group.add_argument("--of", metavar="CARD", help="the model that it is: llama-4-scout ... (none that is known)")
     group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the key")
     group.add_argument(
@@ -86,14 +86,14 @@ def run(arguments: argparse.Namespace) -> None:
 def _add(arguments: argparse.Namespace) -> None:
     from quipu.evidence.add_card import add_card
 
-    for name in ("name", "base_url", "model"):
+    for name in ("name", "base_url"):
         if getattr(arguments, name) is None:
             word = "a NAME" if name == "name" else f"--{name.replace('_', '-')}"
             arguments.usage_error(f"add needs {word}: {USAGE.splitlines()[1].strip()}")
     path = add_card(
         arguments.name,
         base_url=arguments.base_url,
-        model=arguments.model,
+        model=arguments.name if arguments.model is None else arguments.model,
         of=arguments.of,
         key_variable=arguments.key_variable,
         context_length=arguments.context,

@@ -60,10 +60,10 @@ def load(
     """Load ``model`` (a GGUF file, a Hugging Face or Meta folder, a known name) and start its engine.
 
     ``name`` is what it is called (default: from the file). ``context``: most tokens of prompt and answer (default:
-    the model's own, or what fits the memory). ``concurrency``: answers generated at once; ``queue``: requests that
-    may wait beyond them. ``device`` auto is the GPU if there is one. ``runner``: ``native`` are quipu's own kernels
-    for the CPU, ``torch`` runs on a GPU, too; auto takes the native one on a CPU. ``dtype`` auto computes with weights
-    as they are stored on the native runner; on torch it is float32 for float32 checkpoints, else bfloat16.
+    the model's own, or the power of two that fits the memory). ``concurrency``: answers generated at once; ``queue``:
+    requests that may wait beyond them. ``device`` auto is the GPU if there is one. ``runner``: ``native`` are quipu's
+    own kernels for the CPU, ``torch`` runs on a GPU, too; auto takes the native one on a CPU. ``dtype`` auto computes
+    with weights as they are stored on the native runner; on torch it is float32 for float32 checkpoints, else bfloat16.
     ``quantize`` ("q8", "q4"): make 8 or 4 bits of weights that are stored as floats, native only. ``kv_dtype`` of keys
     and values on the native runner: f16 (auto), int8 or f32. ``threads``: CPU threads (default: all cores).
     ``adapter``: a folder with a PEFT LoRA adapter to merge. ``kv_memory``: GiB for the KV cache (default:
@@ -138,6 +138,7 @@ def load(
         reference=reference,
         file_hash=lambda: files_hash(checkpoint, adapter),
         hardware=backend.hardware,
+        runner=backend.version,
         peak_memory=backend.used_memory,
     )
 
@@ -195,7 +196,9 @@ def _plan(
             "free; close other programs or choose a smaller model"
         )
     room = int(left / 2 if kv_memory is None else kv_memory * GIB) // per_block
-    length = context or min(own, room * BLOCK_SIZE)
+    # Free memory is another each time; the context has to be the same, or a measurement would not go on tomorrow.
+    fits = 1 << (max(1, room) * BLOCK_SIZE).bit_length() - 1
+    length = context or min(own, fits)
     if blocks_for(length) > room:
         raise (NotEnoughMemory if kv_memory is None else InvalidRequest)(
             f"one context of {length} tokens takes {blocks_for(length) * per_block / GIB:.2f} GiB of KV cache and "

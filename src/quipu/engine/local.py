@@ -72,6 +72,7 @@ class LocalModel:
         reference: Callable[[Sequence[int]], NDArray[np.float32]] | None = None,
         file_hash: Callable[[], str] | None = None,
         hardware: str = "none",
+        runner: str = "none",
         peak_memory: Callable[[], int] = peak_memory,
     ) -> None:
         self.engine = engine
@@ -82,7 +83,9 @@ class LocalModel:
         self._reference = reference
         self._file_hash = file_hash
         self.hardware = hardware
-        """What computes: the accelerator, or the processor and how many of its cores."""
+        """What it computes on: the accelerator, or the processor and how many of its cores."""
+        self.runner = runner
+        """Whose arithmetic it is, with its version: other kernels round otherwise, so answers may differ."""
         self.peak_memory = peak_memory
         """Most bytes in use until now: of the accelerator, or of this process."""
         # A model that nobody holds any more must not keep its weights and its thread.

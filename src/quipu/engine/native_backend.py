@@ -13,7 +13,7 @@ from quipu import native
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
 from quipu.engine.native_runner import NativeRunner, layer_states, output_logits
-from quipu.engine.packed import packed_weights
+from quipu.engine.packed import VERSION, packed_weights
 from quipu.engine.packing import packed_bytes, packed_kinds
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.model.config import ModelConfig
@@ -50,8 +50,8 @@ class NativeBackend:
         self.weights_bytes = weights_bytes(tensors, self._kinds)
         self.block_bytes = kv_bytes_per_token(config, self.kv_dtype) * BLOCK_SIZE
         self.reads_from_disk = identity is not None
-        instructions = native.instruction_sets()[0]
-        self.hardware = f"{processor()}, {self._threads} cores, {instructions} kernels, KV {self.kv_dtype}"
+        self.hardware = f"{processor()}, {self._threads} cores"
+        self.version = f"native {VERSION} {native.instruction_sets()[0]}, KV {self.kv_dtype}"
 
     def free_memory(self) -> int:
         """Of this machine and its control group."""

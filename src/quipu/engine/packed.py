@@ -7,7 +7,6 @@ written last: a file that is not whole is not one.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import logging
@@ -155,7 +154,7 @@ def _fill(
     for name, tensor in tensors.items():
         if name not in kinds:
             memory[name][:] = tensor.float32().view(np.uint8)
-    return pack_all(tensors, kinds, memory, threads=threads, done_with=_forget, progress=progress)
+    return pack_all(tensors, kinds, memory, threads=threads, progress=progress)
 
 
 def _pack_in_memory(
@@ -275,19 +274,3 @@ def _state(path: str) -> list[int] | None:
     except OSError:
         return None
     return [status.st_ino, status.st_size, status.st_mtime_ns]
-
-
-def _forget(tensor: Tensor) -> None:
-    """Let go of the pages of a tensor that was read from a mapped file: they count as used memory until then."""
-    start = -(-tensor.data.ctypes.data // _PAGE) * _PAGE
-    length = (tensor.data.ctypes.data + tensor.data.nbytes) // _PAGE * _PAGE - start
-    if length > 0 and _is_mapped_file(tensor.data):
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
-
-
-def _is_mapped_file(data: NDArray[np.uint8]) -> bool:
-    """Whether an array is a view of a memory map: dropping other pages would lose what is in them."""
-    base: object = data
-    while isinstance(base, np.ndarray) and base.base is not None:
-        base = base.base
-    return isinstance(base, mmap.mmap) or (isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap))

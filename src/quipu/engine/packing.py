@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu import native
 from quipu.errors import InvalidRequest
 from quipu.model.lora import Adapted
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
@@ -95,12 +96,11 @@ def pack_all(
     memory: Mapping[str, NDArray[np.uint8]],
     *,
     threads: int,
-    done_with: Callable[[Tensor], None],
     progress: Progress | None = None,
 ) -> dict[str, Loss]:
-    """Pack every matrix of ``kinds`` into ``memory`` [packed_bytes], side by side; returns what each lost.
+    """Pack every matrix of ``kinds`` into ``memory`` [packed_bytes]; returns what each lost.
 
-    ``done_with`` hears of each tensor that is not needed any more.
+    One tensor after another is read and packed by all threads, so that no more than one is in memory as stored.
     """
     total = sum(memory[name].nbytes for name in kinds)
     done = 0
@@ -112,40 +112,35 @@ def pack_all(
                 pieces = list(_pieces(tensors[name], kind, memory[name]))
                 for packed, lost in zip(pieces, pool.map(_pack_piece, pieces), strict=True):
                     loss += lost
-                    done += packed[2].nbytes
+                    done += packed[3].nbytes
                     if progress is not None:
                         progress(done, total, "packing weights")
                 losses[name] = loss
-                done_with(tensors[name])
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return losses
 
 
-_Piece = tuple[Tensor, str, NDArray[np.uint8]]
+_Piece = tuple[Tensor, NDArray[np.uint8], str, NDArray[np.uint8]]
 
 
 def _pieces(tensor: Tensor, kind: str, memory: NDArray[np.uint8]) -> Iterator[_Piece]:
-    """Some rows of ``tensor`` each, whole tiles, with the memory that they go to."""
+    """Some rows of ``tensor`` each, whole tiles, their stored bytes, and the memory that they go to."""
     rows, cols = tensor.shape
     tile = packed_bytes(kind, _TILE, cols)
     step = max(1, _PIECE // tile) * _TILE
-    if isinstance(tensor, Adapted):  # its rows are computed, all at once
-        tensor = Tensor(tensor.name, tensor.shape, "F32", tensor.packed().reshape(-1))
-    stored = tensor.data.reshape(rows, -1)
+    stored = tensor.packed().reshape(rows, -1)
     for first in range(0, rows, step):
         last = min(first + step, rows)
-        data = stored[first:last] if tensor.row_order is None else stored[tensor.row_order[first:last]]
-        part = replace(tensor, shape=(last - first, cols), data=data.reshape(-1), row_order=None)
-        yield part, kind, memory[first // _TILE * tile : -(-last // _TILE) * tile]
+        data = stored[first:last].reshape(-1)
+        part = Tensor(tensor.name, (last - first, cols), tensor.kind, data)
+        yield part, data, kind, memory[first // _TILE * tile : -(-last // _TILE) * tile]
 
 
 def _pack_piece(piece: _Piece) -> Loss:
-    from quipu import native
-
-    tensor, kind, memory = piece
-    stored, data = tensor.kind, tensor.data
+    tensor, data, kind, memory = piece
+    stored = tensor.kind
     if kind in _FLOATS.values() and stored != kind:
         stored, data = kind, as_floats(tensor.float32(), kind)
     return Loss(*native.pack(stored, data, tensor.shape[0], tensor.shape[1], kind, memory))

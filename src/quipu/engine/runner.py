@@ -65,7 +65,9 @@ class Backend(Protocol):
     reads_from_disk: bool
     """Weights beyond the memory that is free are read from disk when they are needed, slowly, instead of refused."""
     hardware: str
-    """What computes: the accelerator, or the processor, its cores and the kernels."""
+    """What it computes on: the accelerator, or the processor and how many of its cores."""
+    version: str
+    """Whose arithmetic it is, with its version: other kernels round otherwise, so answers may differ."""
 
     def free_memory(self) -> int:
         """Bytes that can be used without swapping."""

@@ -36,6 +36,7 @@ class TorchBackend:
     """See ``runner.Backend``. ``dtype`` is bfloat16, float16 or float32."""
 
     reads_from_disk = False
+    version = f"torch {torch.__version__}"
 
     def __init__(
         self, config: ModelConfig, tensors: Tensors, dtype: str, device: torch.device, threads: int | None

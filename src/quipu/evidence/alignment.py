@@ -27,7 +27,7 @@ class Told:
     declared: Declared | None
     """What its card says; None: nothing."""
     standing: Standing | None
-    """What was measured; None where quipu has no probes for it."""
+    """What was measured; None where nobody can be scored: quipu has no probes for it."""
     score: Figure
     claims: tuple[Judged, ...]
 
@@ -105,14 +105,14 @@ def _row(name: str, compared: Compared | None, a: Side, b: Side, said: Sequence[
         a=ours,
         b=theirs,
         compared=compared,
-        verdict=verdict(compared, names(a, b)),
+        verdict=verdict(name, compared, names(a, b)),
     )
 
 
-def verdict(compared: Compared | None, called: tuple[str, str]) -> str:
-    """The verdict on one capability with what it rests on. A and B are ``called`` so."""
+def verdict(name: str, compared: Compared | None, called: tuple[str, str]) -> str:
+    """The verdict on the capability ``name`` with what it rests on. A and B are ``called`` so."""
     if compared is None:
-        return "Cannot tell: quipu has no probes for it yet."
+        return f"Cannot tell: {unprobed(name)}."
     more = "" if compared.needed is None else f". About {compared.needed:,} more shared probes would tell"
     return f"{kind(compared, called)}: {compared.reason}{more}."
 
@@ -128,13 +128,13 @@ def kind(compared: Compared | None, called: tuple[str, str]) -> str:
 
 def _told(name: str, side: Side, standing: Standing | None, said: Sequence[Judged]) -> Told:
     claims = tuple(each for each in said if each.claim.capability == name)
-    return Told(side.card.capabilities.get(name), standing, score(side, standing), claims)
+    return Told(side.card.capabilities.get(name), standing, score(name, side, standing), claims)
 
 
-def score(side: Side, standing: Standing | None) -> Figure:
+def score(name: str, side: Side, standing: Standing | None) -> Figure:
     """A score as a figure: a point and its interval, from THIN probes on; below, the interval alone."""
     if standing is None:
-        return Figure.unknown("quipu has no probes for it yet")
+        return Figure.unknown(unprobed(name))
     if side.config is None:
         return Figure.unknown("unrated: never measured here")
     if standing.n == 0:
@@ -143,6 +143,13 @@ def score(side: Side, standing: Standing | None) -> Figure:
     few = f"no point from fewer than {THIN} probes"
     why = few if standing.mean is None else f"{standing.state}; {standing.method}"
     return Figure.of(standing.mean, percent, low=standing.low, high=standing.high, n=standing.n, why=why)
+
+
+def unprobed(name: str) -> str:
+    """Why a capability that nobody can be scored on has no score."""
+    if name in capabilities.names():
+        return "it has no right answers: it is the service that is measured, in its claims"
+    return "quipu has no probes for it yet"
 
 
 def _has(a: Told, b: Told) -> Has:

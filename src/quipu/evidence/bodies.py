@@ -126,12 +126,21 @@ class RoundBody(Body):
     tokens: Count
 
 
+class ServiceBody(Body):
+    """kind ``service``: what a capability without probes saw of the service: ``found`` are the fields of its output."""
+
+    config: Hash
+    capability: Text
+    found: Mapping[str, Any]
+
+
 KINDS: Mapping[str, type[Body]] = {
     "config": ConfigBody,
     "probe_set": ProbeSetBody,
     "run": RunBody,
     "observation": ObservationBody,
     "round": RoundBody,
+    "service": ServiceBody,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from quipu.evidence.compare import Judgement
 from quipu.evidence.figure import listed, plural
 from quipu.evidence.flip import Flip
-from quipu.evidence.measuring import measuring
+from quipu.evidence.measuring import measuring, measuring_more
 from quipu.evidence.side import Side, names
 
 
@@ -57,7 +57,7 @@ def commands_for(sides: list[Side]) -> tuple[str, ...]:
 def _command(side: Side) -> str:
     """What measures it: what it was measured as, the file, or its card, which may have to be reached elsewhere."""
     if side.config is not None:
-        return f"quipu measure {shlex.quote(side.config.label)}"
+        return measuring_more(side.config)
     of_card = side.name.casefold() in {each.casefold() for each in (side.card.name, *side.card.aliases)}
     if side.header is not None and not of_card:
         return f"quipu measure {shlex.quote(side.name)}"

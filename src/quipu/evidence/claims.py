@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from quipu.capabilities.base import digest
 from quipu.evidence.cards import PARTS, Card, Fact, Source, catalog_file
 from quipu.evidence.facts import FACTS
-from quipu.evidence.statement import MEASURED, PAGE_ROWS, RELATIONS, UNDECIDED, Statement, statement
+from quipu.evidence.statement import MEASURED, PAGE_FACTS, PAGE_ROWS, RELATIONS, UNDECIDED, Statement, statement
 from quipu.evidence.toml_table import check_keys, listed, parsed, table, text
 
 Status = Literal["verified", "contradicted", "unmeasured"]
@@ -67,7 +67,7 @@ class Claim:
                 if self.predicate == "can"
                 else (f"{MEASURED[self.predicate]} ({shown(self.value)})")
             )
-        name = FACTS.get(self.predicate) or PAGE_ROWS.get(self.predicate) or self.predicate.replace("_", " ")
+        name = FACTS.get(self.predicate) or PAGE_ROWS.get(self.predicate) or PAGE_FACTS[self.predicate]
         return f"{name}: {meant(self.relation, self.value)}"
 
     def as_dict(self) -> dict[str, Any]:

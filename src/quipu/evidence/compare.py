@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from quipu.errors import InvalidRequest
-from quipu.evidence.needed import for_difference, for_equality, planned
+from quipu.evidence.needed import beyond_interval, for_difference, for_equality, planned
 from quipu.evidence.overall import Overall, Verdict, overall
 from quipu.evidence.paired import beyond_margin, holm
 from quipu.evidence.pairing import Pairing, pair
@@ -233,6 +233,8 @@ def _needed(pairing: Pairing, tests: _Tests) -> tuple[int | None, Literal["diffe
         return max(1, planned(tests.margin, tests.planned_level) - pairing.shared), "difference"
     found = pairing.sample
     different = for_difference(found.mean, pairing.square, tests.level, found.n / found.effective)
+    if different is not None:
+        different = beyond_interval(different, found.n, found.mean, *pairing.interval)
     equal = for_equality(found, tests.margin, tests.equal_level)
     if different is None and equal is None:
         return None, None

@@ -154,7 +154,7 @@ def comparison(
 
 def _rows(sides: Iterable[Side], snapshot: Snapshot, scores: Iterable[Scored]) -> tuple[tuple[Row, Row], ...]:
     a, b = (
-        seed_rows(side.card, snapshot, its.told if its.score is not None else None)
+        seed_rows(side.card, snapshot, its.told if its.score is not None else None, its.config or None)
         for side, its in zip(sides, scores, strict=True)
     )
     return tuple(zip(a, b, strict=True))

@@ -28,7 +28,10 @@ class Config:
     quantization: str
     """How weights are stored, most of them first: ``Q4_1``, ``BF16``; ``unknown`` for a remote endpoint."""
     engine: str
-    """``quipu 0.1.0``, or ``remote https://host/v1``."""
+    """What runs it, with its version, and whose kernels compute, with theirs: ``quipu 0.1.0, torch 2.13.0+cpu``.
+
+    ``remote https://host/v1`` of an endpoint, which does not tell.
+    """
     chat_template: str
     """SHA-256 of the template or the name of the format; ``unknown`` for a remote endpoint."""
     decoding: Mapping[str, Any]
@@ -62,6 +65,7 @@ class Config:
         model_hash, chat_template, hardware, quantization = digest(facts), UNKNOWN, UNKNOWN, UNKNOWN
         engine = f"quipu {quipu.__version__}"
         if isinstance(model, LocalModel):
+            engine = f"{engine}, {model.runner}"
             model_hash = model.file_hash or digest(facts)
             chat_template = model.chat_template
             hardware = f"{model.hardware}, {model.facts.dtype}"

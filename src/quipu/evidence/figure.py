@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from quipu.evidence.intervals import Z
+from quipu.evidence.intervals import Z, numbered
 
 UNKNOWN = "—"
 """What stands where no number is known. Never zero."""
@@ -82,7 +82,7 @@ def ratio(
     above, below = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
     total = float(below.sum())
     value = float(above.sum()) / total
-    _, places = np.unique(np.asarray(groups), return_inverse=True)
+    places = numbered(groups)
     residuals = np.bincount(places, weights=above - value * below)
     count = len(residuals)
     if count < FEWEST_GROUPS:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from quipu.evidence.measuring import measuring_more
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.standing import Standing, standing
 from quipu.evidence.workload import Workload, identifier
@@ -75,12 +76,10 @@ def seconds_per_probe(snapshot: Snapshot, config: str, capability: str) -> tuple
 def command(snapshot: Snapshot, config: str, *capabilities: str) -> str:
     """What measures the rest of ``capabilities`` (uris). A config that the snapshot lacks is named by its id."""
     known = snapshot.configs.get(config)
-    words = ["quipu", "measure", config if known is None else known.label]
-    if known is not None and known.engine.startswith("remote "):
-        words += ["--base-url", known.engine.removeprefix("remote ")]
-    for each in capabilities:
-        words += ["--capability", identifier(each)]
-    return shlex.join(words)
+    if known is not None:
+        return measuring_more(known, *capabilities)
+    only = [word for each in capabilities for word in ("--capability", identifier(each))]
+    return shlex.join(["quipu", "measure", config, *only])
 
 
 def _gap(snapshot: Snapshot, workload: Workload, config: str, capability: str, total: int) -> Gap:

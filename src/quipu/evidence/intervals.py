@@ -126,7 +126,7 @@ def design_effect(values: NDArray[np.float64], groups: Sequence[str]) -> float:
     1 + (m - 1) rho, with m the mean size of a group weighted by size, and rho the intraclass correlation, towards
     ``ALIKE`` while few scores tell of it: that all are right does not show that probes of a group are unlike.
     """
-    _, sizes = np.unique(np.asarray(groups), return_counts=True)
+    sizes = np.bincount(numbered(groups))
     if len(sizes) in (1, len(values)):
         return 1.0
     seen = telling(values)
@@ -134,9 +134,15 @@ def design_effect(values: NDArray[np.float64], groups: Sequence[str]) -> float:
     return 1 + (float((sizes**2).sum()) / len(values) - 1) * rho
 
 
+def numbered(groups: Sequence[str]) -> NDArray[np.intp]:
+    """The place of each score's group among all groups, by name: int [scores]. numpy.unique sorts all of the texts."""
+    places = {name: place for place, name in enumerate(sorted(set(groups)))}
+    return np.fromiter(map(places.__getitem__, groups), np.intp, len(groups))
+
+
 def correlation(values: NDArray[np.float64], groups: Sequence[str]) -> float:
     """The intraclass correlation from the analysis of variance: 1 where scores of a group are the same."""
-    _, places = np.unique(np.asarray(groups), return_inverse=True)
+    places = numbered(groups)
     sizes = np.bincount(places)
     n, k = len(values), len(sizes)
     means = np.bincount(places, weights=values) / sizes

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from quipu.evidence import bodies
 from quipu.evidence.log import Entry
-from quipu.evidence.snapshot import Cell, Outcome, Snapshot
+from quipu.evidence.snapshot import Cell, Outcome, Service, Snapshot
 from quipu.evidence.tables import CELL, CONFIG, ENTRY, OUTCOME, PROBE_SET, CellRow
 
 ProbeSets = Mapping[tuple[str, str], bodies.ProbeSetBody]
@@ -51,6 +51,7 @@ class Lookup:
                 identifier: tuple(dict.fromkeys(entry.label for entry in entries))
                 for identifier, entries in told.items()
             },
+            services=self._services(connection, told.keys()),
         )
 
     def _told(self, connection: Connection, wanted: Set[str] | None) -> dict[str, list[bodies.ConfigBody]]:
@@ -68,6 +69,18 @@ class Lookup:
         self._read_bodies(connection, [row.number for row in rows])
         found = [cast(bodies.ProbeSetBody, self._bodies[row.number]) for row in rows]
         return {(each.capability, each.probe_set): each for each in found}
+
+    def _services(self, connection: Connection, configs: Set[str]) -> dict[tuple[str, str], Service]:
+        """There are few, so they are looked up in the log itself."""
+        query = select(ENTRY.c.number).where(ENTRY.c.kind == "service").order_by(ENTRY.c.number)
+        numbers = list(connection.execute(query).scalars())
+        self._read_bodies(connection, numbers)
+        every = [(number, cast(bodies.ServiceBody, self._bodies[number])) for number in numbers]
+        return {
+            (each.config, each.capability): Service(number, each.found)
+            for number, each in every
+            if each.config in configs
+        }
 
     def _read_bodies(self, connection: Connection, numbers: Sequence[int]) -> None:
         unknown = [number for number in numbers if number not in self._bodies]

@@ -32,6 +32,17 @@ def for_difference(difference: float, square: float, alpha: float, effect: float
     return count if count <= MOST else None
 
 
+def beyond_interval(count: int, n: int, difference: float, low: float, high: float) -> int | None:
+    """``count``, or where more: how many it takes until the 95 % interval of ``n`` probes would no longer hold 0.
+
+    Its ends come nearer with the root of n. None where there is no end to it.
+    """
+    if low <= 0 <= high:
+        reach = difference - low if difference > 0 else high - difference
+        count = max(count, math.ceil(min(n * (reach / difference) ** 2, MOST + 1)))
+    return count if count <= MOST else None
+
+
 def for_equality(found: Sample, margin: float, alpha: float) -> int | None:
     """Shared probes after which the interval lies within ``margin``, if everything else stays as seen.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from quipu.evidence.needed import MOST, POWER, planned
-from quipu.evidence.paired import sign_flip
+from quipu.evidence.paired import beside_interval, sign_flip
 from quipu.evidence.pairing import Pairing
 from quipu.evidence.standing import COVERED, THIN
 from quipu.evidence.words import points, probability, seen
@@ -74,7 +74,8 @@ def weighted(pairings: Mapping[str, Pairing], weights: Mapping[str, float]) -> W
     above = sum((shares[each] * (pairing.interval[1] - pairing.sample.mean)) ** 2 for each, pairing in pairings.items())
     # The sign of a sum over one capability is that of its own whole numbers, without a grid.
     p = next(iter(pairings.values())).p if len(pairings) == 1 else sign_flip(np.concatenate(sums))
-    return Weighted(difference, difference - math.sqrt(below), difference + math.sqrt(above), p)
+    low, high = difference - math.sqrt(below), difference + math.sqrt(above)
+    return Weighted(difference, low, high, beside_interval(p, difference, low, high))
 
 
 def overall(pairings: Mapping[str, Pairing], weights: Mapping[str, float], margin: float, alpha: float) -> Overall:

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from quipu.evidence.intervals import Sample, wilson
+from quipu.evidence.intervals import Sample, Z, numbered, wilson
 from quipu.evidence.student import within
 
 GRID = 1 << 14
@@ -52,10 +52,21 @@ def sign_flip(sums: NDArray[np.float64]) -> float:
     return min(1.0, float(chances[np.abs(2 * np.arange(total + 1) - total) >= observed - 1e-9].sum()))
 
 
+def beside_interval(p: float, difference: float, low: float, high: float) -> float:
+    """``p`` of a ``difference``; where its 95 % interval holds 0 no less than that says, if errors are normal.
+
+    The test asks whether the two could be the same, the interval allows for groups of which no probe was asked. Few
+    small differences to one side can be too many for chance and still tell little of the mean.
+    """
+    if not low <= 0 <= high or difference == 0:
+        return p
+    reach = difference - low if difference > 0 else high - difference
+    return max(p, 2 * NormalDist().cdf(-Z * abs(difference) / reach))
+
+
 def group_sums(differences: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
     """The sum of the differences of each group."""
-    _, places = np.unique(np.asarray(groups), return_inverse=True)
-    return np.bincount(places, weights=differences).astype(np.float64)
+    return np.bincount(numbered(groups), weights=differences).astype(np.float64)
 
 
 def difference_interval(found: Sample, critical: float | None = None) -> tuple[float, float]:

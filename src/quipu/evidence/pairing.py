@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.evidence.intervals import Sample, sample
-from quipu.evidence.paired import difference_interval, group_sums, sign_flip
+from quipu.evidence.paired import beside_interval, difference_interval, group_sums, sign_flip
 from quipu.evidence.snapshot import Cell, Outcome
 from quipu.evidence.standing import THIN
 
@@ -55,8 +55,8 @@ class Pairing:
 
     @cached_property
     def p(self) -> float:
-        """That two configs which are the same differ so much."""
-        return sign_flip(self.sums)
+        """That two configs which are the same differ so much; above 0.05 where the interval holds 0."""
+        return beside_interval(sign_flip(self.sums), self.sample.mean, *self.interval)
 
     @property
     def square(self) -> float:

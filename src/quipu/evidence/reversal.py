@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.evidence.compare import Judgement
-from quipu.evidence.paired import group_sums, holm, sign_flip
+from quipu.evidence.intervals import sample
+from quipu.evidence.paired import beside_interval, difference_interval, group_sums, holm, sign_flip
 from quipu.evidence.pairing import Pairing
 from quipu.evidence.workload import identifier
 
@@ -62,11 +63,15 @@ def _undone(pairing: Pairing, sign: int, level: float) -> int:
     low, high = 0, len(wins)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _p_without(differences, wins[:middle], groups) <= level else (low, middle)
+        p = _p_without(differences, wins[:middle], groups, pairing.binary)
+        low, high = (middle, high) if p <= level else (low, middle)
     return high
 
 
-def _p_without(differences: NDArray[np.float64], wins: NDArray[np.intp], groups: list[str]) -> float:
+def _p_without(differences: NDArray[np.float64], wins: NDArray[np.intp], groups: list[str], binary: bool) -> float:
     left = differences.copy()
     left[wins] = 0.0
-    return sign_flip(group_sums(left, groups)) if left.sum() > 0 else 1.0
+    if left.sum() <= 0:
+        return 1.0
+    found = sample(left.tolist(), groups, binary=binary)
+    return beside_interval(sign_flip(group_sums(left, groups)), found.mean, *difference_interval(found))

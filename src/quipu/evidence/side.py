@@ -94,7 +94,9 @@ def side(name: str, cards: Mapping[str, Card], snapshot: Snapshot) -> Side:
 
 def of_config(config: Config, cards: Mapping[str, Card], snapshot: Snapshot, name: str = "") -> Side:
     """The side that is ``config``, under its own label unless ``name`` says otherwise."""
-    its = next((each for each in cards.values() if config in configs_of(each, snapshot)), None)
+    of = [each for each in cards.values() if config in configs_of(each, snapshot)]
+    # A card of the endpoint itself has its price; the model's own card, which may be beside it, has not.
+    its = next((each for each in of if each.endpoint is not None), of[0] if of else None)
     return Side(name or config.label, its or Card(name=config.label, title=config.label), config)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from quipu.evidence.config import Config
 
@@ -53,6 +54,16 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """What a capability without probes saw of a config's service, the last time."""
+
+    entry: int
+    """The number of its entry in the log."""
+    found: Mapping[str, Any]
+    """The fields of the capability's output."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The log up to an entry. ``hash`` is that entry's, so the same hash means the same numbers everywhere."""
 
@@ -67,6 +78,8 @@ class Snapshot:
     """By (config id, capability uri)."""
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Every name that a config was measured under, by its id, in order."""
+    services: Mapping[tuple[str, str], Service] = field(default_factory=dict)
+    """By (config id, capability uri)."""
 
     def of(self, config: str) -> Iterator[Cell]:
         """The cells of a config."""

@@ -13,7 +13,7 @@ State = Literal["unmeasured", "thin", "measured", "solid"]
 """``unmeasured``: n = 0. ``thin``: n < 20, an interval and no point. ``solid``: the interval's half-width is at most
 0.08. Field evidence will add ``disputed`` and ``stale``."""
 
-FORMULA = "1"
+FORMULA = "2"
 """Raised when a formula of judging changes: what was computed by different versions does not compare."""
 THIN = 20
 """Probes from which on a point is shown."""

@@ -44,6 +44,19 @@ PAGE_ROWS: Mapping[str, str] = {
 }
 """Predicates of the rows of the seed page's table."""
 
+PAGE_FACTS: Mapping[str, str] = {
+    "rows": "rows of its table",
+    "models_meant_by_llama_4": "models that it means by Llama 4",
+    "aligned_capabilities": "capabilities of both beside each other",
+    "verdicts": "verdicts",
+    "matched_searches": "searches that matched either model",
+    "described_of_llama_3_2": "capabilities that it describes of Llama 3.2 3B",
+    "counted_of_llama_3_2": "capabilities that it counts of Llama 3.2 3B",
+    "undescribed_of_llama_3_2": "capabilities of Llama 3.2 3B that it counts and does not describe",
+    "described_of_llama_4": "capabilities that it describes of Llama 4",
+}
+"""What the seed page shows of itself."""
+
 UNDECIDED: Mapping[str, tuple[str, str]] = {
     "better_than": (
         "is better than",

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from quipu import capabilities
-from quipu.capabilities.base import Answering
-from quipu.evidence.claims import Claim, Evidence, Judgement
+from quipu.capabilities.base import Answering, Capability
+from quipu.evidence.claims import Claim, Evidence, Judgement, shown
 from quipu.evidence.config import Config
 from quipu.evidence.intervals import Interval, interval
 from quipu.evidence.measuring import measuring
@@ -36,7 +36,7 @@ class Tried:
         capability = capabilities.find(name)
         command = measuring(self._subject, name)
         if not isinstance(capability, Answering):
-            return _unmeasured(claim, f"{name} has no right answers: it is the service that is measured", command)
+            return self._service(claim, capability, command)
         tried = [self._cell(config, capability.uri, examples) for config in self._configs]
         results = [each for each in tried if each is not None]
         told = [each for each in results if each[0].n >= THIN and each[1].baseline is not None]
@@ -56,6 +56,21 @@ class Tried:
             n = max(each[0].n for each in results)
             return _unmeasured(claim, f"{n} probes were asked; from {THIN} on they count", command)
         return _unmeasured(claim, "no probe of it was asked", command)
+
+    def _service(self, claim: Claim, capability: Capability, command: str) -> Judgement:
+        """A service has no right answers: what it was seen to do says whether it does what it promises."""
+        keys = [(config.id, capability.uri) for config in self._configs]
+        seen = [self._snapshot.services[key] for key in keys if key in self._snapshot.services]
+        if not seen:
+            why = f"{capability.id} has no right answers: it is the service that is measured"
+            return _unmeasured(claim, why, command)
+        showing = [(capability.shows(each.found), each) for each in seen]
+        holds, last = max(showing, key=lambda each: (each[0] is True, each[1].entry))
+        why = "; ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in last.found.items())
+        evidence = (Evidence(f"entry {last.entry:,} of the log: the service as {capability.uri} saw it"),)
+        if holds is None:
+            return Judgement(claim, "unmeasured", None, why, evidence, f"what {capability.id} makes of these")
+        return Judgement(claim, "verified" if holds else "contradicted", None, why, evidence, "")
 
     def _cell(self, config: Config, uri: str, examples: tuple[int, ...]) -> tuple[Interval, Cell, list[Outcome]] | None:
         cell = self._snapshot.cells.get((config.id, uri))

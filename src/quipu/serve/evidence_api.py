@@ -17,9 +17,14 @@ from quipu.evidence.side import Side
 from quipu.evidence.snapshot import Snapshot
 from quipu.evidence.standing import standings
 from quipu.evidence.workload import workload as weights_of
-from quipu.serve import evidence_views as views
 from quipu.serve.evidence import Evidence, Moment, answering
 from quipu.serve.openai.sse import encode
+from quipu.serve.views.capability import capability as capability_page
+from quipu.serve.views.claims import claims as claims_page
+from quipu.serve.views.compare import comparing
+from quipu.serve.views.rank import placed
+from quipu.serve.views.rank import ranking as everyone
+from quipu.serve.views.view import asked, only
 
 PREFIX = "/api/v1"
 
@@ -33,30 +38,30 @@ def routes(evidence: Evidence) -> APIRouter:
 
     @router.get("/models", summary="Every model that has a card or was measured")
     def models(request: Request) -> Response:
-        views.only(views.asked(request))
+        only(asked(request))
         moment = evidence.now()
         return _answer(moment.snapshot, {"data": [_model(moment, each) for each in moment.sides]})
 
     @router.get("/models/{name:path}", summary="One model: card, config, scores, claims")
     def model(request: Request, name: Name, workload: Weights = None) -> Response:
-        views.only(views.asked(request), "workload")
+        only(asked(request), "workload")
         moment = evidence.now()
         return _answer(moment.snapshot, _passport(moment, moment.side(name), workload))
 
     @router.get("/capabilities", summary="What is measured")
     def capabilities(request: Request) -> Response:
-        views.only(views.asked(request))
+        only(asked(request))
         return _answer(evidence.now().snapshot, {"data": [_capability(each.id) for each in answering()]})
 
     @router.get("/capabilities/{name}", summary="One capability, and how good each model is at it")
     def capability(request: Request, name: str) -> Response:
-        view = views.capability(evidence, views.asked(request), name)
+        view = capability_page(evidence, asked(request), name)
         rows = [
             {
                 "id": row["address"],
                 "title": row["side"].title,
                 "standing": row["standing"].as_dict(),
-                "place": row["ranked"] and views.placed(row["ranked"]),
+                "place": row["ranked"] and placed(row["ranked"]),
             }
             for row in view.told["rows"]
         ]
@@ -74,18 +79,18 @@ def routes(evidence: Evidence) -> APIRouter:
         workload: Weights = None,
         margin: Annotated[str | None, Query(description="points within which scores are equal; 10")] = None,
     ) -> Response:
-        asked = views.asked(request)
-        views.only(asked, "a", "b", "workload", "margin")
+        given = asked(request)
+        only(given, "a", "b", "workload", "margin")
         moment = evidence.now()
-        options = {name: value for name, value in asked.items() if name not in ("a", "b")}
-        found = views.comparing(evidence, moment, moment.side(a), moment.side(b), options)
+        options = {name: value for name, value in given.items() if name not in ("a", "b")}
+        found = comparing(evidence, moment, moment.side(a), moment.side(b), options)
         return _answer(moment.snapshot, found.as_dict())
 
     @router.get("/rank", summary="All measured models in order, for a workload")
     def ranking(request: Request, workload: Weights = None) -> Response:
-        views.only(views.asked(request), "workload")
+        only(asked(request), "workload")
         moment = evidence.now()
-        return _answer(moment.snapshot, views.ranking(moment, weights_of(workload)).as_dict())
+        return _answer(moment.snapshot, everyone(moment, weights_of(workload)).as_dict())
 
     @router.get("/claims", summary="What is said of models, and whether it is so")
     def claims(
@@ -93,14 +98,14 @@ def routes(evidence: Evidence) -> APIRouter:
         model: Annotated[str | None, Query(description="only what is said of it")] = None,
         status: Annotated[str | None, Query(description="verified, contradicted or unmeasured")] = None,
     ) -> Response:
-        view = views.claims(evidence, views.asked(request))
+        view = claims_page(evidence, asked(request))
         assert view.snapshot is not None
         data = [each.as_dict() for each in view.told["judged"]]
         return _answer(view.snapshot, {"counts": view.told["counts"], "data": data})
 
     @router.get("/observations/{number}", summary="One probe asked once, whole")
     def observation(request: Request, number: int) -> Response:
-        views.only(views.asked(request))
+        only(asked(request))
         return _answer(evidence.now().snapshot, evidence.store.observation(number))
 
     return router
@@ -132,7 +137,7 @@ def _passport(moment: Moment, side: Side, weights: str | None) -> dict[str, Any]
     return {
         **_model(moment, side),
         "card_file": side.card.as_dict(),
-        "rows": [row.as_dict() for row in seed_rows(side.card, moment.snapshot, told)],
+        "rows": [row.as_dict() for row in seed_rows(side.card, moment.snapshot, told, identifier or None)],
         "standings": [each.as_dict() for each in found],
         "score": explained.as_dict(),
         "claims": [each.as_dict() for each in said],

@@ -12,25 +12,26 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from quipu.errors import QuipuError
 from quipu.evidence.snapshot import Snapshot
-from quipu.serve import evidence_views as views
 from quipu.serve.evidence import Evidence
 from quipu.serve.evidence_templates import render, render_markdown
+from quipu.serve.views import capability, claims, compare, methodology, model, observation, rank
+from quipu.serve.views.view import View, asked
 
 HEADERS = {"cache-control": "no-cache"}
 """Checked each time: the next observation changes the numbers."""
 MARKDOWN = "text/markdown"
 
-PAGES: Mapping[str, Callable[..., views.View]] = {
-    "/compare": views.index,
-    "/compare/{pair:path}": views.compared,
-    "/models": views.models,
-    "/models/{name:path}": views.model,
-    "/capabilities/{name}": views.capability,
-    "/rank": views.ranked,
-    "/claims": views.claims,
-    "/methodology": views.methodology,
-    "/observations": views.observations,
-    "/observations/{number:int}": views.observation,
+PAGES: Mapping[str, Callable[..., View]] = {
+    "/compare": compare.index,
+    "/compare/{pair:path}": compare.compared,
+    "/models": model.models,
+    "/models/{name:path}": model.model,
+    "/capabilities/{name}": capability.capability,
+    "/rank": rank.ranked,
+    "/claims": claims.claims,
+    "/methodology": methodology.methodology,
+    "/observations": observation.observations,
+    "/observations/{number:int}": observation.observation,
 }
 """What is at which address. Names may have slashes in them, which arrive as themselves."""
 
@@ -44,7 +45,7 @@ def routes(evidence: Evidence) -> APIRouter:
 
     @router.get("/llms.txt")
     def llms(request: Request) -> Response:
-        view = views.llms(evidence, {})
+        view = methodology.llms(evidence, {})
         return _text(render_markdown("llms", {**_common(request, view.snapshot), **view.told}))
 
     @router.get("/agent")
@@ -54,11 +55,11 @@ def routes(evidence: Evidence) -> APIRouter:
     return router
 
 
-def _html(evidence: Evidence, view: Callable[..., views.View]) -> Callable[[Request], Response]:
+def _html(evidence: Evidence, view: Callable[..., View]) -> Callable[[Request], Response]:
     # Not async: what is computed for a page must not keep the event loop from others' tokens.
     def page(request: Request) -> Response:
         try:
-            found = view(evidence, views.asked(request), **request.path_params)
+            found = view(evidence, asked(request), **request.path_params)
             told = {**_common(request, found.snapshot), "title": found.title, "markdown": _own(request), **found.told}
             if found.json is not None:
                 told["json"] = found.json
@@ -70,10 +71,10 @@ def _html(evidence: Evidence, view: Callable[..., views.View]) -> Callable[[Requ
     return page
 
 
-def _markdown(evidence: Evidence, view: Callable[..., views.View]) -> Callable[[Request], Response]:
+def _markdown(evidence: Evidence, view: Callable[..., View]) -> Callable[[Request], Response]:
     def page(request: Request) -> Response:
         try:
-            found = view(evidence, views.asked(request), **request.path_params)
+            found = view(evidence, asked(request), **request.path_params)
             told = {**_common(request, found.snapshot), "title": found.title, **found.told}
             return _text(render_markdown(found.template, told))
         except QuipuError as error:

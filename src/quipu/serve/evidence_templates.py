@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from quipu.evidence.alignment import Aligned
 from quipu.evidence.cards import Price
@@ -98,6 +98,11 @@ def signed(share: float | None) -> str:
 def place(share: float) -> str:
     """Where a share from 0 to 1 is on a figure's axis."""
     return f"{100 * min(1.0, max(0.0, share)):.2f}%"
+
+
+def options(text: str) -> Markup:
+    """``text`` with the options of a command whole: browsers break lines between two dashes."""
+    return Markup(re.sub(r"(?<!\S)--[a-z][a-z-]*", r'<span class="whole">\g<0></span>', str(escape(text))))
 
 
 def count(number: float | None) -> str:
@@ -207,9 +212,14 @@ def url(address: str) -> Markup:
     return Markup(quote(address, safe=":/?&=#%@+,;~-._"))
 
 
+def part(name: str) -> Markup:
+    """A name as part of a link's target: as it is, because who reads Markdown as text takes a mark for the address."""
+    return Markup(quote(name, safe="/~-._"))
+
+
 _FILTERS: Sequence[Callable[..., Any]] = (
-    percent, points, points1, chance, sentence, signed, place, count, probability, minutes, words, identifier,
-    plain, shortened, capital, tokens, price, ranks, tally, spans, groupby_has, code, block, url,
+    percent, points, points1, chance, sentence, signed, place, options, count, probability, minutes, words, identifier,
+    plain, shortened, capital, tokens, price, ranks, tally, spans, groupby_has, code, block, url, part,
 )  # fmt: skip
 _HTML = _environment()
 _MARKDOWN_ENVIRONMENT = _environment(finalize=as_markdown)
