@@ -48,7 +48,7 @@ def reference(checkpoint, ids):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kv_dtype", ["f16", "int8"])
-def test_divergence_and_perplexity(checkpoint, weights, ids, reference, kv_dtype, record_property):
+def test_divergence_and_perplexity(checkpoint, weights, ids, reference, kv_dtype):
     runner = NativeRunner(checkpoint.config, weights, blocks_for(TOKENS), kv_dtype=kv_dtype)
     divergence = ours_lost = theirs_lost = 0.0
     for start in range(0, TOKENS, 250):

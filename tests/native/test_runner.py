@@ -49,7 +49,7 @@ def among_others(runner, sequences, pieces, random):
 
 @pytest.mark.parametrize("isa", SETS)
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)
-@settings(max_examples=6)
+@settings(max_examples=10)
 @given(
     kind=st.sampled_from(KINDS),
     length=st.sampled_from([1, 2, 16, 17, 40, 257, 270]),
