@@ -12,6 +12,7 @@ data = memory[-memory.ctypes.data % 64 :][:size]
 native.pack("F32", values.view(np.uint8).reshape(-1), *values.shape, "F32", data)
 for instructions in native.instruction_sets():
     plan = native.Plan(1, instructions)
+    plan.cache("f16", 1, 32, 1)  # not used, but a token has its place in one
     weight = plan.weight("F32", *values.shape, data)
     row, gathered, product = plan.buffer(32), plan.buffer(32), plan.buffer(64)
     plan.embed(weight, row)
