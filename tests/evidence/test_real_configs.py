@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,24 +24,29 @@ from quipu.types import Generator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 IDS = ("few_shot", "reason")
-"""One that the model can do, by far, and one that it cannot."""
+"""One that the model can do, by far, and one at which it is no better than guessing."""
 
 
 @pytest.fixture(scope="module")
 def measured(smollm2_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, dict[str, str]]]:
-    """A log of the model as shipped, of a coarser copy of its file, and of itself behind a server: name -> config."""
-    copy = tmp_path_factory.mktemp("coarser") / "coarser.gguf"
-    coarser(smollm2_file, copy, levels=6)
+    """A log of the model as shipped, of copies of its file, and of itself behind a server: name -> config.
+
+    The 16 values of each block of its weights become 6 in one copy, which loses much, and stay apart in the other.
+    """
+    folder = tmp_path_factory.mktemp("copies")
     chosen = [each for each in map(capabilities.find, IDS) if isinstance(each, Answering)]
     configs: dict[str, str] = {}
     with Store(f"sqlite:///{tmp_path_factory.mktemp('log')}/evidence.sqlite") as store, ExitStack() as opened:
 
-        def ask(name: str, model: Generator) -> None:
-            measure(model, chosen, store)
+        def ask(name: str, model: Generator, asked: Sequence[Answering] = chosen) -> None:
+            measure(model, asked, store)
             configs[name] = Config.of(model, {}).id
 
-        with quipu.load(copy, concurrency=16) as worse:
-            ask("coarser", worse)
+        for name, levels in (("coarser", 6), ("hardly coarser", 64)):
+            copy = folder / f"{name}.gguf"
+            coarser(smollm2_file, copy, levels=levels)
+            with quipu.load(copy, concurrency=16) as worse:
+                ask(name, worse, chosen[:1])
         model = opened.enter_context(quipu.load(smollm2_file, concurrency=16))
         ask("shipped", model)
         url = opened.enter_context(background(create_app({"another-name": model})))
@@ -49,18 +54,26 @@ def measured(smollm2_file: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield store, configs
 
 
-def judged(measured: tuple[Store, dict[str, str]], a: str, b: str) -> Judgement:
+def judged(measured: tuple[Store, dict[str, str]], a: str, b: str, *names: str) -> Judgement:
     store, configs = measured
-    uris = [capabilities.find(name).uri for name in IDS]
+    uris = [capabilities.find(name).uri for name in names or IDS]
     return compare(store.snapshot(), configs[a], configs[b], workload(None, uris))
 
 
 def test_the_better_is_found_where_it_is_better(measured: tuple[Store, dict[str, str]]) -> None:
-    found = {each.capability.rpartition("/")[2]: each for each in judged(measured, "shipped", "coarser").capabilities}
-    assert found["few_shot@1"].verdict == "a better", found["few_shot@1"].reason
-    assert found["reason@1"].verdict in ("equal", "cannot tell"), found["reason@1"].reason
-    turned = {each.capability.rpartition("/")[2]: each for each in judged(measured, "coarser", "shipped").capabilities}
-    assert turned["few_shot@1"].verdict == "b better"
+    found = judged(measured, "shipped", "coarser", "few_shot")
+    assert found.overall.verdict == "a better", found.overall.reason
+    assert found.capabilities[0].verdict == "a better"
+    turned = judged(measured, "coarser", "shipped", "few_shot")
+    assert turned.overall.verdict == turned.capabilities[0].verdict == "b better"
+
+
+def test_another_file_that_is_no_worse_is_not_called_so(measured: tuple[Store, dict[str, str]]) -> None:
+    judgement = judged(measured, "shipped", "hardly coarser", "few_shot")
+    assert judgement.a != judgement.b
+    for each in (judgement.capabilities[0], judgement.overall):
+        assert each.shared == 400
+        assert each.verdict in ("equal", "cannot tell"), each.reason
 
 
 def test_itself_under_another_name_is_never_better(measured: tuple[Store, dict[str, str]]) -> None:
