@@ -20,10 +20,11 @@ FREE = [{"role": "user", "content": "Tell me a story about a lighthouse keeper."
 def start():
     """Starts the demonstration model with a drafter that is made for its runners."""
     from quipu.engine.native_runner import NativeRunner
-    from quipu.engine.packed import pack_in_memory
+    from quipu.engine.packed import packed_weights
+    from quipu.engine.packing import packed_kinds
 
     checkpoint = open_checkpoint("smollm2-135m-instruct")
-    weights = pack_in_memory(checkpoint.tensors, {})
+    weights = packed_weights(checkpoint.tensors, packed_kinds(checkpoint.tensors, "auto", None), None, threads=2)
     tokenizer = _tokenizer(checkpoint)
     models = []
 

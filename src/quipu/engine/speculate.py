@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 LONGEST = 12
 """Most tokens guessed at once for one sequence."""
-VERIFYING = 0.06
+VERIFYING = 0.15
 """What one more token in a step costs, as part of a step of one token. Measured: docs/log.md."""
 RETRY_AFTER = 16
 """Tokens between two tries where guessing does not pay."""
