@@ -157,13 +157,17 @@ def _fill(
     return pack_all(tensors, kinds, memory, threads=threads, progress=progress)
 
 
+def _room(places: _Places) -> int:
+    return sum(-(-size // _PAGE) * _PAGE for _, size in places.values())
+
+
 def _pack_in_memory(
     tensors: Mapping[str, Tensor], kinds: Mapping[str, str], threads: int, progress: Progress | None
 ) -> PackedWeights:
-    memory = {}
-    for name, (_, size) in _places(tensors, kinds).items():
-        # Anonymous maps begin at a page, as kernels want it, and go back to the system when they are dropped.
-        memory[name] = np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)[:size]
+    places = _places(tensors, kinds)
+    # Anonymous maps begin at a page, as kernels want it, and go back to the system when they are dropped.
+    whole = np.frombuffer(mmap.mmap(-1, max(_room(places), 1)), np.uint8)
+    memory = {name: whole[at : at + size] for name, (at, size) in places.items()}
     losses = _fill(tensors, kinds, memory, threads, progress)
     shapes = {name: (kinds.get(name), tensor.shape) for name, tensor in tensors.items()}
     return _weights(shapes, memory, losses, None)
@@ -182,7 +186,7 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     _drop_outdated(path.parent)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    room = sum(-(-size // _PAGE) * _PAGE for _, size in places.values())
+    room = _room(places)
     try:
         with partial.open("w+b") as file:
             os.posix_fallocate(file.fileno(), 0, room)  # now, not as a bus error in the middle of it
