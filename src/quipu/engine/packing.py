@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,20 @@ def packed_kind(name: str, tensor: Tensor, dtype: str, quantize: str | None) -> 
     ``dtype`` "auto" keeps what is stored, else all are converted to it. ``quantize`` makes "q8" or "q4" of matrices
     stored as floats; embedding and output stay at eight bits, for what they lose is seen in every token.
     """
-    stored = tensor.kind
-    if isinstance(tensor, Adapted) and tensor.base is not None:
-        # An adapter's change is smaller than the steps of a quantised matrix: it must not be rounded away.
-        stored = tensor.base.kind if tensor.base.kind in _FLOATS.values() else "BF16"
-    if quantize is not None and stored in _FLOATS.values():
+    stored = _stored_kind(tensor)
+    if dtype != "auto":
+        return _FLOATS[dtype]
+    if stored in _FLOATS.values():
+        if quantize is None:
+            return stored
         return "Q8_0" if quantize == "q8" or name in (EMBEDDING, OUTPUT) else "Q4_1"
-    return _AS_STORED.get(stored, stored) if dtype == "auto" else _FLOATS[dtype]
+    # An adapter's change is smaller than the steps of a quantised matrix: it must not be rounded away.
+    return "BF16" if isinstance(tensor, Adapted) else _AS_STORED.get(stored, stored)
+
+
+def _stored_kind(tensor: Tensor) -> str:
+    """As the checkpoint's file has it, adapted or not."""
+    return tensor.base.kind if isinstance(tensor, Adapted) and tensor.base is not None else tensor.kind
 
 
 def packed_kinds(tensors: Mapping[str, Tensor], dtype: str, quantize: str | None) -> dict[str, str]:
@@ -47,8 +54,9 @@ def packed_kinds(tensors: Mapping[str, Tensor], dtype: str, quantize: str | None
     if quantize is not None and dtype != "auto":
         raise InvalidRequest(f"quantize {quantize} and dtype {dtype} exclude each other; give one", param="quantize")
     matrices = {name: tensor for name, tensor in tensors.items() if len(tensor.shape) == 2}
-    if quantize is not None and not any(tensor.kind in _FLOATS.values() for tensor in matrices.values()):
-        stored = ", ".join(sorted({tensor.kind for tensor in matrices.values()}))
+    kinds = {_stored_kind(tensor) for tensor in matrices.values()}
+    if quantize is not None and not kinds & set(_FLOATS.values()):
+        stored = ", ".join(sorted(kinds))
         raise InvalidRequest(
             f"quantize {quantize} is for checkpoints in float32, float16 or bfloat16; this one is quantised already "
             f"({stored}): load it without",
@@ -141,9 +149,19 @@ def _pieces(tensor: Tensor, kind: str, memory: NDArray[np.uint8]) -> Iterator[_P
 def _pack_piece(piece: _Piece) -> Loss:
     tensor, data, kind, memory = piece
     stored = tensor.kind
+    loss = Loss()
     if kind in _FLOATS.values() and stored != kind:
-        stored, data = kind, as_floats(tensor.float32(), kind)
-    return Loss(*native.pack(stored, data, tensor.shape[0], tensor.shape[1], kind, memory))
+        values = tensor.float32()
+        stored, data = kind, as_floats(values, kind)
+        if kind != "F32":
+            loss = _loss(values, replace(tensor, kind=kind, data=data).float32())
+    return loss + Loss(*native.pack(stored, data, tensor.shape[0], tensor.shape[1], kind, memory))
+
+
+def _loss(values: NDArray[np.float32], packed: NDArray[np.float32]) -> Loss:
+    exact = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # an infinite weight is the file's own
+        return Loss(float(np.square(packed - exact).sum()), float(np.square(exact).sum()))
 
 
 def as_floats(values: NDArray[np.float32], kind: str) -> NDArray[np.uint8]:
