@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.engine import packed_file
+from quipu.engine.memory import available_memory
 from quipu.engine.packed_file import VERSION, Memory, cache_folder
 from quipu.engine.packing import Loss, Progress, pack_all, packed_bytes
+from quipu.errors import NotEnoughMemory
 from quipu.model.weights import Tensor
 
+GIB = 1 << 30
 log = logging.getLogger(__name__)
 
 
@@ -85,7 +88,7 @@ def packed_weights(
                 memory[name][:] = tensor.float32().view(np.uint8)
         return pack_all(tensors, kinds, memory, threads=threads, progress=progress)
 
-    path = found = None
+    path = found = reason = None
     if identity is not None:
         shapes = {name: [kinds.get(name), list(tensor.shape)] for name, tensor in tensors.items()}
         identity = {"version": VERSION, **identity, "shapes": shapes}
@@ -96,8 +99,10 @@ def packed_weights(
                 packed_file.write(path, identity, sizes, fill, threads)
                 found = packed_file.read(path, identity, sizes, threads)
         except OSError as error:
-            log.warning("packed weights are not kept: %s; the next start packs them again", error)
-    if found is None:  # not while the error is at hand: it holds the memory that was written to until then
+            reason = str(error)  # not the error: it holds the memory that was written to until then
+            log.warning("packed weights are not kept: %s; the next start packs them again", reason)
+    if found is None:
+        _check_room(sum(sizes.values()), reason)
         path, memory = None, {name: _pages(size) for name, size in sizes.items()}
         losses = fill(memory)
     else:
@@ -108,6 +113,16 @@ def packed_weights(
         losses,
         path,
     )
+
+
+def _check_room(size: int, reason: str | None) -> None:
+    """Raise NotEnoughMemory for weights that would only go onto a disk, which cannot hold them for ``reason``."""
+    free = available_memory()
+    if reason is not None and size > free:
+        raise NotEnoughMemory(
+            f"the weights take {size / GIB:.1f} GiB, {free / GIB:.1f} GiB of memory are free, and no file can hold "
+            f"them instead ({reason}); choose a smaller model, or name a folder with more room in QUIPU_CACHE"
+        )
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

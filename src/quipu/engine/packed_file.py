@@ -132,7 +132,9 @@ def _header(file: BinaryIO) -> dict[str, Any] | None:
         header = json.loads(text)
     except ValueError:
         return None
-    return header if isinstance(header, dict) and header.keys() == {"identity", "checksums", "losses"} else None
+    fields = ("identity", "checksums", "losses")
+    whole = isinstance(header, dict) and all(isinstance(header.get(each), dict) for each in fields)
+    return header if whole else None
 
 
 def _checksums(memory: Memory, threads: int) -> dict[str, int]:
@@ -160,8 +162,7 @@ def drop_outdated(folder: Path) -> None:
 
 
 def _is_current(identity: Mapping[str, Any]) -> bool:
-    files = identity.get("files", [])
-    return identity.get("version") == VERSION and all(_state(name) == state for name, *state in files)
+    return identity.get("version") == VERSION and all(_state(name) == state for name, *state in identity["files"])
 
 
 def _state(path: str) -> list[int] | None:
