@@ -442,3 +442,47 @@ def test_torch_uses_the_threads_it_is_given():
             assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_resident_memory_is_what_the_plan_says(runner):
+    """A process that loads a model and fills its whole cache grows by what `quipu inspect` promised, within 5 %."""
+    script = """
+import contextlib, gc, io, json, re, sys
+from pathlib import Path
+import gguf.quants, numpy
+import quipu
+from quipu.cli import main
+from quipu.engine.fake import fake_model
+from quipu.engine.runner import Span
+
+def resident():
+    gc.collect()
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+model, runner = sys.argv[1:]
+name = "smollm2-135m-instruct"
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    main(["inspect", name, "--no-hash", "--json", "--context", "8192", "--concurrency", "8", "--runner", runner])
+plan = json.loads(said.getvalue())["memory"]
+# What torch, thread pools, tokenizers and Jinja take for themselves the first time is not the model's.
+with quipu.load(model, context=64, concurrency=1, runner=runner) as first:
+    list(first.stream([1, 2, 3], max_tokens=2))
+with fake_model() as fake:
+    fake.chat("hello")
+before = resident()
+model = quipu.load(name, context=8192, concurrency=8, runner=runner)
+computes = model.engine._runner
+# The system gives memory where something is written.
+if runner == "torch":
+    for pool in (*computes._cache.keys, *computes._cache.values):
+        pool.fill_(1)
+else:  # a block, of which the first and the last token are written, has two pages
+    for first in range(0, computes.blocks, 128):
+        blocks = range(first, min(first + 128, computes.blocks))
+        computes.step([Span([1], place, [block], "none") for block in blocks for place in (0, 15)])
+print((resident() - before) / plan["total_bytes"])
+"""
+    tiny = str(Path(GOLDEN / "llama3-tiny"))
+    result = subprocess.run([sys.executable, "-c", script, tiny, runner], check=True, capture_output=True, text=True)
+    assert float(result.stdout) == pytest.approx(1, abs=0.05)
