@@ -23,7 +23,7 @@ from quipu.engine.load import _plan, files_hash
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, group_memory
 from quipu.engine.native_backend import NativeBackend
-from quipu.engine.packed import VERSION
+from quipu.engine.packed_file import VERSION
 from quipu.engine.torch_runner import TorchBackend
 from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, NotEnoughMemory, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint

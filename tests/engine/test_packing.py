@@ -151,6 +151,7 @@ def test_a_quantised_model_says_what_it_lost(caplog):
     for quantize, expected in (("q8", 5.3e-3), ("q4", 4.8e-2)):  # a fifth of this tiny model is its embedding
         with quipu.load(GOLDEN / "llama3-tiny", quantize=quantize, context=64, concurrency=1) as model:
             assert model.facts.dtype == "int8"
+            assert model.runner.endswith(f", quantised to {quantize}")  # it is another model in the log of evidence
             assert model.packing_loss == pytest.approx(expected, rel=0.1)
             assert f"int8, packing loss {model.packing_loss:.1e})" in loaded_line(model)
             assert f"packing the weights lost {model.packing_loss:.1e} of them" in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from quipu.engine.packing import packed_bytes, packed_kinds
+from quipu.engine.packing import packed_kinds, packed_sizes
 from quipu.model.config import ModelConfig
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
 
@@ -42,10 +42,7 @@ class Footprint:
         arithmetic = _arithmetic(kinds)
         if kv_dtype == "auto":
             kv_dtype = "f32" if arithmetic == "float32" else "f16"
-        weights = sum(
-            packed_bytes(kinds[name], *tensor.shape) if name in kinds else 4 * tensor.shape[0]
-            for name, tensor in tensors.items()
-        )
+        weights = sum(packed_sizes(tensors, kinds).values())
         elements = config.layers * 2 * config.kv_heads * config.head_size
         return cls(arithmetic, kv_dtype, weights, round(elements * KV_BYTES[kv_dtype]), kinds)
 

@@ -15,7 +15,8 @@ from quipu.engine.footprint import Footprint
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
 from quipu.engine.native_runner import NativeRunner, layer_states, output_logits
-from quipu.engine.packed import VERSION, packed_weights
+from quipu.engine.packed import packed_weights
+from quipu.engine.packed_file import VERSION
 from quipu.engine.packing import packed_kinds
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.model.config import ModelConfig
@@ -53,7 +54,8 @@ class NativeBackend:
         self.packing_loss: float | None = None
         self.reads_from_disk = identity is not None
         self.hardware = f"{processor()}, {self._threads} cores"
-        self.version = f"native {VERSION} {native.instruction_sets()[0]}, KV {self.kv_dtype}"
+        quantised = "" if quantize is None else f", quantised to {quantize}"
+        self.version = f"native {VERSION} {native.instruction_sets()[0]}, KV {self.kv_dtype}{quantised}"
 
     def free_memory(self) -> int:
         """Of this machine and its control group."""

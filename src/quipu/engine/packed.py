@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quipu.engine import packed_file
 from quipu.engine.memory import available_memory
 from quipu.engine.packed_file import VERSION, Memory, cache_folder
-from quipu.engine.packing import Loss, Progress, pack_all, packed_bytes
+from quipu.engine.packing import Loss, Progress, pack_all, packed_sizes
 from quipu.errors import NotEnoughMemory
 from quipu.model.weights import Tensor
 
@@ -77,10 +77,7 @@ def packed_weights(
     keeps no file. Where none can be kept (no space, no right to write), they are packed into memory, and the log says
     why.
     """
-    sizes = {
-        name: packed_bytes(kinds[name], *tensor.shape) if name in kinds else 4 * tensor.shape[0]
-        for name, tensor in tensors.items()
-    }
+    sizes = packed_sizes(tensors, kinds)
 
     def fill(memory: Memory) -> dict[str, Loss]:
         for name, tensor in tensors.items():
@@ -103,16 +100,16 @@ def packed_weights(
             log.warning("packed weights are not kept: %s; the next start packs them again", reason)
     if found is None:
         _check_room(sum(sizes.values()), reason)
-        path, memory = None, {name: _pages(size) for name, size in sizes.items()}
-        losses = fill(memory)
-    else:
-        memory, losses = found
-    return PackedWeights(
-        {name: PackedMatrix(kind, *tensors[name].shape, memory[name]) for name, kind in kinds.items()},
-        {name: memory[name].view(np.float32) for name in tensors if name not in kinds},
-        losses,
-        path,
-    )
+        path = None
+        pages: Memory = {name: _pages(size) for name, size in sizes.items()}
+        found = pages, fill(pages)
+    memory, losses = found
+    matrices = {}
+    for name, kind in kinds.items():
+        rows, cols = tensors[name].shape
+        matrices[name] = PackedMatrix(kind, rows, cols, memory[name])
+    vectors = {name: memory[name].view(np.float32) for name in tensors if name not in kinds}
+    return PackedWeights(matrices, vectors, losses, path)
 
 
 def _check_room(size: int, reason: str | None) -> None:

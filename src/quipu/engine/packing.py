@@ -90,6 +90,14 @@ def packed_bytes(kind: str, rows: int, cols: int) -> int:
     return -(-rows // _TILE) * tile
 
 
+def packed_sizes(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> dict[str, int]:
+    """Bytes of each weight: matrices as ``kinds`` says, vectors in float32."""
+    return {
+        name: packed_bytes(kinds[name], *tensor.shape) if name in kinds else 4 * tensor.shape[0]
+        for name, tensor in tensors.items()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """What packing lost: root of mean squares of the errors over that of the weights; 0 where it is exact."""
