@@ -67,19 +67,15 @@ def write(
         with partial.open("x+b") as file:
             fcntl.flock(file, fcntl.LOCK_SH)  # so that drop_outdated sees that somebody is still at it
             os.posix_fallocate(file.fileno(), 0, room)  # now, not as a bus error in the middle of it
-            mapped = mmap.mmap(file.fileno(), room)
-            whole = np.frombuffer(mapped, np.uint8)
+            whole = np.frombuffer(mmap.mmap(file.fileno(), room), np.uint8)
             memory = {name: whole[at : at + sizes[name]] for name, at in places.items()}
             losses = {name: [loss.squared_error, loss.squared] for name, loss in fill(memory).items()}
             content = {"identity": identity, "checksums": _checksums(memory, threads), "losses": losses}
             header = json.dumps(content).encode()
-            mapped.flush()
             file.seek(room)
             file.write(header)
             file.write(_END.pack(MAGIC, room, len(header), native.checksum(np.frombuffer(header, np.uint8))))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        partial.replace(path)  # not waiting for the disk: what it lost when the power failed, the checksums tell
     finally:
         partial.unlink(missing_ok=True)
 
