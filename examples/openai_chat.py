@@ -13,7 +13,7 @@ client = OpenAI(base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:800
 model = client.models.list().data[0].id
 
 messages = []
-for question in ("What is the capital of France?", "And of Italy?"):
+for question in ("What is the capital of Japan?", "And of Italy?"):
     messages.append({"role": "user", "content": question})
     print(f"> {question}")
     answer = ""

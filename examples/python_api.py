@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import quipu
 
-QUESTIONS = ["What is the capital of France?", "Name a colour of the rainbow.", "What do bees make?"]
+QUESTIONS = ["What is the capital of Japan?", "What is the chemical symbol for water?", "Why is the sky blue?"]
 
 
 def main(name: str = "smollm2-135m-instruct") -> None:

@@ -1,7 +1,8 @@
-"""Tokenizers of real checkpoints, read once for all tests."""
+"""Tokenizers of real checkpoints, read once for all tests, and a folder of the tests' own for packed weights."""
 
 import importlib.util
 import json
+import tempfile
 from pathlib import Path
 
 import gguf
@@ -18,6 +19,14 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def installed(package):
     return Path(importlib.util.find_spec(package).origin).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packed_weights_folder():
+    """Not the user's own: tests would fill it with models that are gone a minute later, and believe what is there."""
+    with tempfile.TemporaryDirectory(prefix="quipu-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUIPU_CACHE", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -374,7 +374,7 @@ def test_examples_run(name, server, loads, monkeypatch, capsys):
     printed = capsys.readouterr().out
     expected = {
         "openai_chat": "You said: And of Italy?",
-        "python_api": "You said: Name a colour of the rainbow.\n  [stop, ",
+        "python_api": "You said: What is the chemical symbol for water?\n  [stop, ",
         "logprobs": "The capital of France is cheese.",
         "documents": "# Security",
     }

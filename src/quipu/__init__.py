@@ -2,8 +2,8 @@
 
 >>> import quipu
 >>> m = quipu.load("smollm2-135m-instruct")
->>> m.chat([{"role": "user", "content": "What is the capital of France?"}], temperature=0)
-'The capital of France is Paris.'
+>>> m.chat([{"role": "user", "content": "What is the capital of Japan?"}], temperature=0)
+'The capital of Japan is Tokyo.'
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Terminal:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Variables under which a command finds nothing of this user's."""
+    """Variables under which a command finds nothing of this user's, but what earlier tests packed."""
     source = str(Path(quipu.__file__).parents[1])
     return {
         "PATH": os.environ["PATH"],
@@ -79,6 +79,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "HOME": str(tmp_path),
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "HF_HOME": str(tmp_path / "hub"),
+        "QUIPU_CACHE": os.environ["QUIPU_CACHE"],
         "TERM": "dumb",
         "LANG": "C.UTF-8",
     }

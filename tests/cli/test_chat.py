@@ -67,6 +67,7 @@ def test_options_reach_the_model(loads, standard_input, capsys):
     standard_input(b"")
     words = ["chat", "m", "-p", "a|b", "--stop", "|", "--context", "64", "--dtype", "float32", "--device", "cpu"]
     words += ["--threads", "2", "--adapter", "folder", "--kv-memory", "0.5"]
+    words += ["--kv-dtype", "int8", "--quantize", "q8", "--runner", "native"]
     assert main(words) == 0
     assert capsys.readouterr().out == "You said: a\n"
     [(model, options)] = loads
@@ -80,6 +81,9 @@ def test_options_reach_the_model(loads, standard_input, capsys):
         "threads": 2,
         "adapter": "folder",
         "kv_memory": 0.5,
+        "kv_dtype": "int8",
+        "quantize": "q8",
+        "runner": "native",
     }
 
 

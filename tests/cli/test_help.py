@@ -11,9 +11,10 @@ import pytest
 
 import quipu
 from quipu import cli
-from quipu.cli import main
-from quipu.cli.options import DTYPES, SAMPLING
-from quipu.engine import load
+from quipu.cli import main, options
+from quipu.cli.options import SAMPLING
+from quipu.engine import backends, load
+from quipu.engine.packing import QUANTIZATIONS
 from quipu.types import Sampling
 
 VERBS = [
@@ -104,5 +105,7 @@ def test_wrong_usage_is_named_and_exits_with_2(arguments, said, capsys):
 
 
 def test_names_shared_with_slow_modules_are_theirs():
-    assert DTYPES == load.DTYPES
+    for name in ("DTYPES", "KV_DTYPES", "RUNNERS"):
+        assert getattr(options, name) == getattr(backends, name)
+    assert (options.QUANTIZATIONS, options.SPECULATE) == (QUANTIZATIONS, load.SPECULATE)
     assert set(SAMPLING) < set(Sampling.__slots__)

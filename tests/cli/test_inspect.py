@@ -76,13 +76,17 @@ def test_a_gguf_by_gguf_reader(smollm2, capsys):
     assert sum(tensor["bytes"] for tensor in said["tensors"]) == sum(sizes.values())
 
 
-def test_the_memory_plan(capsys):
-    plan = report(capsys, NAME, "--no-hash", "--context", "1000", "--concurrency", "3", "--dtype", "float32")["memory"]
+def test_the_memory_plan_of_torch(capsys):
+    options = ["--context", "1000", "--concurrency", "3", "--dtype", "float32", "--runner", "torch"]
+    plan = report(capsys, NAME, "--no-hash", *options)["memory"]
     tokens = 3 * 63 * 16  # whole blocks of 16
     per_token = 30 * 2 * 3 * 64 * 4  # layers, keys and values, KV heads, head size, bytes
     free = plan.pop("free_bytes")
     assert plan == {
+        "runner": "torch",
         "dtype": "float32",
+        "kv_dtype": "float32",
+        "conversions": [],
         "context": 1000,
         "concurrency": 3,
         "weights_bytes": 134_515_008 * 4,
@@ -92,8 +96,35 @@ def test_the_memory_plan(capsys):
         "fits": True,
     }
     assert 0.5 < free / available_memory() < 2
-    usual = report(capsys, NAME, "--no-hash")["memory"]
+    usual = report(capsys, NAME, "--no-hash", "--runner", "torch")["memory"]
     assert (usual["dtype"], usual["context"], usual["concurrency"]) == ("bfloat16", 8192, 1)
+
+
+def test_the_memory_plan_of_the_kernels(smollm2, capsys):
+    """Weights take what the file has for them but for rows and columns that fill up tiles: a few percent."""
+    plan = report(capsys, NAME, "--no-hash", "--context", "1000", "--concurrency", "3")["memory"]
+    stored = sum(int(tensor.n_bytes) for tensor in GGUFReader(smollm2).tensors)
+    assert stored <= plan["weights_bytes"] < 1.03 * stored
+    assert plan["kv_bytes_per_token"] == 30 * 2 * 3 * 64 * 2
+    assert plan["kv_bytes"] == 3 * 63 * 16 * plan["kv_bytes_per_token"]
+    assert plan["total_bytes"] == plan["weights_bytes"] + plan["kv_bytes"]
+    assert (plan["runner"], plan["dtype"], plan["kv_dtype"], plan["conversions"]) == ("native", "int8", "f16", [])
+    small = report(capsys, NAME, "--no-hash", "--kv-dtype", "int8")["memory"]
+    assert small["kv_bytes_per_token"] == 30 * 2 * 3 * (64 + 2 * 4)  # a byte each, and four for each 32
+
+
+def test_the_memory_plan_of_what_is_quantised_while_it_is_loaded(capsys):
+    plain = report(capsys, str(TINY), "--no-hash")["memory"]
+    assert (plain["dtype"], plain["kv_dtype"], plain["conversions"]) == ("float32", "f32", [])
+    plan = report(capsys, str(TINY), "--no-hash", "--quantize", "q4")["memory"]
+    assert plan["dtype"] == "int8"
+    assert plan["conversions"] == [
+        {"stored": "F32", "packed": "Q4_1", "expected_loss": 0.07},
+        {"stored": "F32", "packed": "Q8_0", "expected_loss": 0.0053},
+    ]
+    assert plan["weights_bytes"] < plain["weights_bytes"] / 4
+    assert main(["inspect", str(TINY), "--no-hash", "--quantize", "q8"]) == 0
+    assert "F32 runs as Q8_0, which loses about 5.3e-03 of a weight" in capsys.readouterr().out
 
 
 def test_a_plan_that_does_not_fit(capsys):
@@ -148,7 +179,7 @@ def test_for_people(capsys):
 
 def test_neither_torch_nor_the_server_is_imported(environment):
     code = (
-        "import sys\nfrom quipu.cli import main\n"
+        "import sys\nsys.modules['quipu.native._kernels'] = None\nfrom quipu.cli import main\n"
         f"assert main(['inspect', {NAME!r}]) == 0\n"
         "print({'torch', 'fastapi', 'transformers'} & set(sys.modules), file=sys.stderr)"
     )
@@ -170,6 +201,8 @@ def test_hashing_shows_progress_at_a_terminal(environment):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ([NAME, "--no-hash", "--quantize", "q8"], "this one is quantised already (Q4_1, Q8_0)"),
+        ([NAME, "--no-hash", "--runner", "torch", "--kv-dtype", "int8"], "are for the native runner"),
         (["nonsense"], "no model 'nonsense'"),
         (["./missing.gguf"], "does not exist"),
         (["smollm2-135m-instrukt"], "did you mean smollm2-135m-instruct?"),

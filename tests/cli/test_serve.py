@@ -74,6 +74,7 @@ def test_options_reach_the_models_and_the_server(loads, monkeypatch):
     assert model == "a.gguf"
     assert options == {
         "name": "x", "concurrency": 3, "queue": 0, "context": 64, "dtype": "auto", "device": "auto",
+        "kv_dtype": "auto", "runner": "auto",
     }  # fmt: skip
     assert served == {"at": ("127.0.0.2", free)}
 

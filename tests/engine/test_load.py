@@ -12,14 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import GOLDEN, tiny_config, tiny_tensors, write_tiny
+from tiny import GOLDEN, tiny_config, tiny_tensors, write_gguf, write_tiny
 
 import quipu
+from quipu import native
+from quipu.engine import backends
+from quipu.engine.backends import Arithmetic
 from quipu.engine.fake import byte_tokenizer
 from quipu.engine.load import _plan, files_hash
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, group_memory
-from quipu.engine.torch_runner import TorchRunner
+from quipu.engine.native_backend import NativeBackend
+from quipu.engine.packed_file import VERSION
+from quipu.engine.torch_runner import TorchBackend
 from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, NotEnoughMemory, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.frequencies import RopeScaling
@@ -29,6 +34,9 @@ LIMIT = 1e-4
 IDS = [int(token) for token in np.random.default_rng(5).integers(0, 96, 40)]
 # Greedy margins of random weights are wide enough for the engine's and the reference's rounding to agree.
 SMALL = {"context": 256, "concurrency": 2}
+BLOCKS = tiny_config(intermediate_size=192)  # whole groups of 32, for kinds that are stored so
+RUNNERS = ("native", "torch")
+BACKENDS = (NativeBackend, TorchBackend)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +51,10 @@ def tiny_llama3():
 def logits_of(tiny_llama3, tmp_path_factory):
     """Logits of the same weights in one format, by the reference path and by the engine's greedy continuation."""
 
-    def compute(file_format: str):
+    def compute(file_format: str, runner: str):
         folder = tmp_path_factory.mktemp(file_format)
-        with quipu.load(write_tiny(file_format, folder, *tiny_llama3), dtype="float32", **SMALL) as model:
+        path = write_tiny(file_format, folder, *tiny_llama3)
+        with quipu.load(path, dtype="float32", runner=runner, **SMALL) as model:
             return model.logits(IDS), list(
                 model.generate(IDS, max_tokens=24, temperature=0, ignore_eos=True).choices[0].token_ids
             )
@@ -53,10 +62,11 @@ def logits_of(tiny_llama3, tmp_path_factory):
     return compute
 
 
+@pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("file_format", ["sharded", "gguf", "pth", "pth-sharded"])
-def test_one_model_in_every_format_gives_the_same_logits(logits_of, file_format):
-    logits, continuation = logits_of(file_format)
-    expected, expected_continuation = logits_of("safetensors")
+def test_one_model_in_every_format_gives_the_same_logits(logits_of, file_format, runner):
+    logits, continuation = logits_of(file_format, runner)
+    expected, expected_continuation = logits_of("safetensors", "torch")
     assert np.abs(logits - expected).max() <= LIMIT
     assert continuation == expected_continuation
 
@@ -85,24 +95,54 @@ ids = torch.tensor([{IDS}])
 np.save("{tmp_path}/meta.npy", model.eval()(ids, 0)[0].detach().numpy())
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, capture_output=True, timeout=120)
-    with quipu.load(folder, **SMALL) as model:
-        assert np.abs(model.logits(IDS) - np.load(tmp_path / "meta.npy")).max() <= LIMIT
+    for runner in RUNNERS:
+        with quipu.load(folder, runner=runner, **SMALL) as model:
+            assert np.abs(model.logits(IDS) - np.load(tmp_path / "meta.npy")).max() <= LIMIT
 
 
+@pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("length", [1, 17, 200])
-def test_golden_continuations_through_the_whole_engine(length):
+def test_golden_continuations_through_the_whole_engine(length, runner):
     vectors = np.load(GOLDEN / "llama3-tiny" / "vectors.npz")
-    with quipu.load(GOLDEN / "llama3-tiny", **SMALL) as model:
+    with quipu.load(GOLDEN / "llama3-tiny", runner=runner, **SMALL) as model:
         assert model.facts.dtype == "float32", "a float32 checkpoint is served in float32"
         answer = model.generate(vectors[f"ids_{length}"].tolist(), max_tokens=32, temperature=0, ignore_eos=True)
         assert list(answer.choices[0].token_ids) == vectors[f"greedy_{length}"].tolist()
 
 
-def test_an_adapter_is_merged_as_peft_does():
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_an_adapter_is_merged_as_peft_does(runner):
     folder = GOLDEN / "llama3-tiny-lora"
     expected = np.load(folder / "vectors.npz")
-    with quipu.load(GOLDEN / "llama3-tiny", adapter=folder, **SMALL) as model:
-        assert np.abs(model.logits(expected["ids"].tolist()) - expected["logits"]).max() <= LIMIT
+    ids = expected["ids"].tolist()
+    with quipu.load(GOLDEN / "llama3-tiny", adapter=folder, runner=runner, **SMALL) as model:
+        assert np.abs(model.logits(ids) - expected["logits"]).max() <= LIMIT
+        # What is served is the adapted model, too: not only the reference, which reads tensors without packing them.
+        answer = model.generate(ids, max_tokens=1, temperature=0, ignore_eos=True)
+        assert answer.choices[0].token_ids[0] == expected["logits"][-1].argmax()
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0"])
+def test_a_checkpoint_of_another_kind_gives_the_logits_of_what_it_holds(kind, tmp_path):
+    """F16 and quantised files run as stored; the reference reads them in float32, as the torch runner's does."""
+    path = write_gguf(tmp_path / "tiny.gguf", BLOCKS, tiny_tensors(BLOCKS), kind)
+    found = []
+    for runner in RUNNERS:
+        with quipu.load(path, runner=runner, **SMALL) as model:
+            found.append(model.logits(IDS))
+            stored = {"F16": "float16", "BF16": "bfloat16"}.get(kind, "int8")
+            assert model.facts.dtype == (stored if runner == "native" else "bfloat16")
+    assert np.abs(found[0] - found[1]).max() <= LIMIT
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("Q4_0", "float32"), ("F32", "bfloat16"), ("F32", "float16")])
+def test_a_dtype_that_is_asked_for_is_what_weights_are_converted_to(kind, dtype, tmp_path):
+    path = write_gguf(tmp_path / "tiny.gguf", BLOCKS, tiny_tensors(BLOCKS), kind)
+    with quipu.load(path, dtype=dtype, **SMALL) as model:
+        assert model.facts.dtype == dtype
+        expected = model.logits(IDS)[-1].argmax()
+        answer = model.generate(IDS, max_tokens=1, temperature=0, ignore_eos=True)
+        assert answer.choices[0].token_ids[0] == expected
 
 
 def test_a_model_with_an_adapter_has_a_hash_of_its_own(tmp_path):
@@ -123,9 +163,13 @@ def test_a_model_with_an_adapter_has_a_hash_of_its_own(tmp_path):
 def test_a_model_knows_what_computes_and_how_much_memory_that_took():
     with quipu.load(GOLDEN / "llama3-tiny", threads=1, device="cpu", **SMALL) as model:
         assert model.hardware == f"{processor()}, 1 cores"
-        assert model.runner == f"torch {torch.__version__}"
+        instructions = native.instruction_sets()[0]
+        assert model.runner == f"native {VERSION} {instructions}, KV f32"
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
         assert resident <= model.peak_memory() < 64 << 30
+    with quipu.load(GOLDEN / "llama3-tiny", threads=1, runner="torch", device="cpu", **SMALL) as model:
+        assert model.hardware == f"{processor()}, 1 cores"
+        assert model.runner == f"torch {torch.__version__}"
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
@@ -194,6 +238,16 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
         ({"dtype": "int3"}, "dtype is 'int3'; it must be one of auto, bfloat16"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"device": "cuda:7"}, "device 'cuda:7' cannot be used.*try cpu"),
+        ({"runner": "abacus"}, "runner is 'abacus'; it must be one of auto, native, torch"),
+        ({"kv_dtype": "int4"}, "kv_dtype is 'int4'; it must be one of auto, f16, int8, f32"),
+        ({"quantize": "q2"}, "quantize is 'q2'; it must be one of q8, q4"),
+        ({"quantize": "q8", "dtype": "float32"}, "quantize q8 and dtype float32 exclude each other; give one"),
+        (
+            {"runner": "native", "device": "cuda"},
+            "the native runner computes on the CPU, not on cuda",
+        ),
+        ({"runner": "torch", "kv_dtype": "f16"}, "kv_dtype f16 is for the native runner, and this model runs on torch"),
+        ({"runner": "torch", "quantize": "q4"}, "quantize q4 is for the native runner, and this model runs on torch"),
         ({"concurrency": 0}, "concurrency must be 1 or more, got 0"),
         ({"context": 0}, "context must be 1 or more, got 0"),
         ({"threads": 0}, "threads must be 1 or more, got 0"),
@@ -211,16 +265,17 @@ def test_options_that_cannot_be_met_are_named(options, says):
         quipu.load(GOLDEN / "llama3-tiny", **options)
 
 
-def test_a_template_that_does_not_compile_is_refused_before_the_engine_starts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_template_that_does_not_compile_is_refused_before_the_engine_starts(tmp_path, monkeypatch, backend):
     def never(*args, **options):
         raise AssertionError("the weights were loaded first")
 
     shutil.copytree(GOLDEN / "llama3-tiny", tmp_path, dirs_exist_ok=True)
     (tmp_path / "chat_template.jinja").write_text("{% for %}")
     monkeypatch.setattr("quipu.engine.load._tokenizer", lambda checkpoint: byte_tokenizer())
-    monkeypatch.setattr(TorchRunner, "load", never)
+    monkeypatch.setattr(backend, "runner", never)
     with pytest.raises(UnsupportedCheckpoint, match="template"):
-        quipu.load(tmp_path)
+        quipu.load(tmp_path, runner=RUNNERS[BACKENDS.index(backend)])
 
 
 def test_a_model_that_is_not_there():
@@ -228,48 +283,83 @@ def test_a_model_that_is_not_there():
         quipu.load("smollm2-135m-instuct")
 
 
+class Planned:
+    """A Backend as far as a plan asks it: 4 bytes a weight, and keys and values of float32."""
+
+    dtype = "float32"
+    block_bytes = 16 * 4 * 2 * 2 * 16 * 4
+
+    def __init__(self, free: int, reads_from_disk: bool = False) -> None:
+        self.weights_bytes = 4 * TINY.parameters
+        self.reads_from_disk = reads_from_disk
+        self._free = free
+
+    def free_memory(self) -> int:
+        return self._free
+
+
+TINY = open_checkpoint(GOLDEN / "llama3-tiny")
+WEIGHTS = 4 * TINY.parameters
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_a_backend_says_it_takes(backend):
+    runner = RUNNERS[BACKENDS.index(backend)]
+    found = Arithmetic(runner=runner, device="cpu").backend(TINY, TINY.tensors, None)
+    assert isinstance(found, backend)
+    assert found.dtype == "float32"
+    assert found.block_bytes == Planned.block_bytes
+    # 16 rows of a matrix are packed together; the widths of this model are whole tiles but for the vocabulary.
+    assert WEIGHTS <= found.weights_bytes <= 1.05 * WEIGHTS
+    assert 1 << 20 < found.free_memory() < 1 << 46
+
+
 def test_too_little_memory_is_said_before_anything_is_loaded():
-    checkpoint = open_checkpoint(GOLDEN / "llama3-tiny")
     with pytest.raises(InvalidRequest, match=r"the weights take .* GiB in float32 and 0.0 GiB of memory are free"):
-        _plan(checkpoint, "float32", 1000, None, 1, None)
+        _plan(TINY, Planned(1000), None, 1, None)
+
+
+def test_weights_that_are_mapped_may_be_more_than_the_memory(caplog):
+    """A quarter of what is free is left to the cache, and the log says what it costs."""
+    free = WEIGHTS // 2
+    assert _plan(TINY, Planned(free, reads_from_disk=True), 16, 1, None) == (16, 1)
+    assert "part of them is read from disk for every token" in caplog.text
+    with pytest.raises(NotEnoughMemory):
+        _plan(TINY, Planned(free), 16, 1, None)
 
 
 def test_a_cache_that_does_not_fit_is_refused_by_plan():
-    checkpoint = open_checkpoint(GOLDEN / "llama3-tiny")
-    free = 1 << 30
-    block = 16 * 4 * 2 * 2 * 16 * 4
-    assert _plan(checkpoint, "float32", free, 4096, 4, 100.0) == (4096, 4 * 256)  # more than is needed is not taken
-    weights = 4 * checkpoint.parameters
-    assert _plan(checkpoint, "float32", weights + 1024 * block, 4096, 4, 100.0) == (4096, 1024)
+    block = Planned.block_bytes
+    assert _plan(TINY, Planned(1 << 30), 4096, 4, 100.0) == (4096, 4 * 256)  # more than is needed is not taken
+    assert _plan(TINY, Planned(WEIGHTS + 1024 * block), 4096, 4, 100.0) == (4096, 1024)
     with pytest.raises(
         NotEnoughMemory, match=r"the KV cache 0\.0 GiB as asked, and .* ask for less --kv-memory"
     ) as error:
-        _plan(checkpoint, "float32", weights + 1024 * block - 1, 4096, 4, 100.0)
+        _plan(TINY, Planned(WEIGHTS + 1024 * block - 1), 4096, 4, 100.0)
     assert error.value.param == "kv_memory"
 
 
-def test_a_file_that_is_written_to_while_it_is_loaded_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_file_that_is_written_to_while_it_is_loaded_is_refused(tmp_path, monkeypatch, backend):
     shutil.copytree(GOLDEN / "llama3-tiny", tmp_path, dirs_exist_ok=True)
-    really = TorchRunner.load
+    really = backend.runner
 
     def writing(*given, **options):
         os.utime(tmp_path / "model.safetensors", ns=(0, 0))  # as whoever writes to it does
         return really(*given, **options)
 
-    monkeypatch.setattr(TorchRunner, "load", writing)
+    monkeypatch.setattr(backend, "runner", writing)
     with pytest.raises(DamagedCheckpoint, match=r"model.safetensors was changed while"):
-        quipu.load(tmp_path)
+        quipu.load(tmp_path, runner=RUNNERS[BACKENDS.index(backend)])
 
 
 def test_the_default_context_is_the_models_own_or_a_power_of_two_that_fits():
-    checkpoint = open_checkpoint(GOLDEN / "llama3-tiny")
-    assert _plan(checkpoint, "float32", 1 << 30, None, 4, None) == (4096, 4 * 256)
+    assert _plan(TINY, Planned(1 << 30), None, 4, None) == (4096, 4 * 256)
     per_token = 4 * 2 * 2 * 16 * 4
-    weights = 4 * checkpoint.parameters
-    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1600, None, 4, None) == (1024, 100)
-    assert _plan(checkpoint, "float32", weights + 2 * per_token * 1100, None, 4, None) == (1024, 68)
+    assert _plan(TINY, Planned(WEIGHTS + 2 * per_token * 1600), None, 4, None) == (1024, 100)
+    assert _plan(TINY, Planned(WEIGHTS + 2 * per_token * 1100), None, 4, None) == (1024, 68)
     with pytest.raises(NotEnoughMemory, match="one context of 16 tokens takes"):
-        _plan(checkpoint, "float32", weights + per_token * 31, None, 4, None)
+        _plan(TINY, Planned(WEIGHTS + per_token * 31), None, 4, None)
 
 
 def test_available_memory_is_a_plausible_number():
@@ -285,19 +375,48 @@ def test_files_in_the_page_cache_of_a_control_group_are_no_memory_that_is_gone(t
     assert group_memory(tmp_path, 9000) == 9000
 
 
-@pytest.mark.parametrize("missing", ["torch"])
-def test_without_torch_the_remedy_is_named(missing):
+def without(*modules: str, **options: object) -> str:
+    """What loading says in a process that cannot import ``modules``, or ``loaded``."""
     script = f"""
 import sys
-sys.modules["{missing}"] = None
+sys.modules.update(dict.fromkeys({modules!r}))
 import quipu
 try:
-    quipu.load(r"{GOLDEN / "llama3-tiny"}")
+    quipu.load(r"{GOLDEN / "llama3-tiny"}", **{options!r}).close()
+    print("loaded")
 except quipu.QuipuError as error:
     print(error)
 """
-    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert "pip install 'quipu-llama[torch]'" in result.stdout
+    return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+
+
+KERNELS = "quipu.native._kernels"
+
+
+def test_a_model_loads_without_torch_or_without_the_kernels():
+    assert without("torch") == "loaded\n"
+    assert without(KERNELS) == "loaded\n"
+
+
+def test_what_is_missing_is_named_with_its_remedy():
+    assert "pip install 'quipu-llama[torch]', or use device cpu and runner native" in without("torch", runner="torch")
+    for given in ({}, {"runner": "native"}):
+        said = without("torch", KERNELS, **given)
+        assert "install a C++ compiler" in said
+        assert "pip install 'quipu-llama[torch]'" in said
+    assert "install a C++ compiler" in without(KERNELS, runner="native")
+
+
+def test_a_gpu_is_used_only_where_torch_sees_it(tmp_path, monkeypatch):
+    """A driver says nothing of torch, which may be built for the CPU alone; then the kernels compute."""
+    driver = tmp_path / "driver"
+    driver.touch()
+    monkeypatch.setattr(backends, "GPU_DEVICES", (driver,))
+    assert isinstance(Arithmetic().backend(TINY, TINY.tensors, None), NativeBackend)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert isinstance(Arithmetic(device="cpu").backend(TINY, TINY.tensors, None), NativeBackend)
+    assert isinstance(Arithmetic(runner="native").backend(TINY, TINY.tensors, None), NativeBackend)
+    assert not Arithmetic()._runs_natively()
 
 
 @pytest.mark.parametrize(
@@ -316,41 +435,54 @@ def test_importing_does_not_import_torch(module):
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_resident_memory_is_what_the_plan_says():
-    """A process that loads a model and fills its whole cache grows by what memory_plan promised, within 5 %."""
-    script = """
-import gc, re, sys
-from pathlib import Path
-import torch, gguf.quants, numpy
-import quipu
-from quipu.engine.fake import fake_model
-from quipu.model.checkpoint import memory_plan, open_checkpoint
-
-def resident():
-    gc.collect()
-    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-
-# What torch, thread pools, tokenizers and Jinja take for themselves the first time is not the model's.
-quipu.load(sys.argv[1], context=64, concurrency=1).close()
-with fake_model() as fake:
-    fake.chat("hello")
-before = resident()
-model = quipu.load("smollm2-135m-instruct", context=8192, concurrency=8)
-for pool in (*model.engine._runner._cache.keys, *model.engine._runner._cache.values):
-    pool.fill_(1)
-config = open_checkpoint("smollm2-135m-instruct").config
-plan = memory_plan(config, dtype="bfloat16", context=8192, concurrency=8, block_size=16)
-print((resident() - before) / plan.total_bytes)
-"""
-    tiny = str(Path(GOLDEN / "llama3-tiny"))
-    result = subprocess.run([sys.executable, "-c", script, tiny], check=True, capture_output=True, text=True)
-    assert float(result.stdout) == pytest.approx(1, abs=0.05)
-
-
 def test_torch_uses_the_threads_it_is_given():
     before = torch.get_num_threads()
     try:
-        with quipu.load(GOLDEN / "llama3-tiny", threads=1, **SMALL):
+        with quipu.load(GOLDEN / "llama3-tiny", threads=1, runner="torch", **SMALL):
             assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_resident_memory_is_what_the_plan_says(runner):
+    """A process that loads a model and fills its whole cache grows by what `quipu inspect` promised, within 5 %."""
+    script = """
+import contextlib, gc, io, json, re, sys
+from pathlib import Path
+import gguf.quants, numpy
+import quipu
+from quipu.cli import main
+from quipu.engine.fake import fake_model
+from quipu.engine.runner import Span
+
+def resident():
+    gc.collect()
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+model, runner = sys.argv[1:]
+name = "smollm2-135m-instruct"
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    main(["inspect", name, "--no-hash", "--json", "--context", "8192", "--concurrency", "8", "--runner", runner])
+plan = json.loads(said.getvalue())["memory"]
+# What torch, thread pools, tokenizers and Jinja take for themselves the first time is not the model's.
+with quipu.load(model, context=64, concurrency=1, runner=runner) as first:
+    list(first.stream([1, 2, 3], max_tokens=2))
+with fake_model() as fake:
+    fake.chat("hello")
+before = resident()
+model = quipu.load(name, context=8192, concurrency=8, runner=runner)
+computes = model.engine._runner
+# The system gives memory where something is written.
+if runner == "torch":
+    for pool in (*computes._cache.keys, *computes._cache.values):
+        pool.fill_(1)
+else:  # a block, of which the first and the last token are written, has two pages
+    for first in range(0, computes.blocks, 128):
+        blocks = range(first, min(first + 128, computes.blocks))
+        computes.step([Span([1], place, [block], "none") for block in blocks for place in (0, 15)])
+print((resident() - before) / plan["total_bytes"])
+"""
+    tiny = str(Path(GOLDEN / "llama3-tiny"))
+    result = subprocess.run([sys.executable, "-c", script, tiny, runner], check=True, capture_output=True, text=True)
+    assert float(result.stdout) == pytest.approx(1, abs=0.05)

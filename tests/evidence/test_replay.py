@@ -15,6 +15,7 @@ import quipu
 from quipu.cli import main
 from quipu.engine.fake import fake_model
 from quipu.evidence.config import Config
+from quipu.evidence.replay import arithmetic
 from quipu.evidence.store import Store
 
 MODEL = "smollm2-135m-instruct"
@@ -56,6 +57,25 @@ def test_the_same_tokens_again(measured, capsys: pytest.CaptureFixture[str]) -> 
     assert found["then"] == found["now"]
     assert found["text_then"] == found["text_now"]
     assert (found["differences"], found["apart"]) == ([], None)
+
+
+def test_it_is_computed_as_it_was_then(measured) -> None:
+    _, _, config = measured
+    assert arithmetic(config) == {"runner": "native", "dtype": "auto", "kv_dtype": "f16", "quantize": None}
+    for engine, dtype, expected in (
+        ("quipu 0.1.0, torch 2.13.0+cpu", "bfloat16", {"runner": "torch", "dtype": "bfloat16"}),
+        (
+            "quipu 0.1.0, native 1 avx2, KV int8, quantised to q4",
+            "int8",
+            {"runner": "native", "dtype": "auto", "kv_dtype": "int8", "quantize": "q4"},
+        ),
+        (
+            "quipu 0.1.0, native 1 avx2, KV f32",
+            "float32",
+            {"runner": "native", "dtype": "float32", "kv_dtype": "f32", "quantize": None},
+        ),
+    ):
+        assert arithmetic(replace(config, engine=engine, facts={"dtype": dtype})) == expected
 
 
 def test_other_tokens_and_where_they_go_apart(measured, capsys: pytest.CaptureFixture[str]) -> None:

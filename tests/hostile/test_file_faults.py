@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -169,24 +170,24 @@ import quipu
 from quipu.errors import DamagedCheckpoint
 
 def cut(done, total, what):
-    if done == 1:
-        os.truncate(sys.argv[2], 64)
+    os.truncate(sys.argv[2], 64)
 
 try:
-    quipu.load(sys.argv[1], context=64, concurrency=1, progress=cut)
+    quipu.load(sys.argv[1], context=64, concurrency=1, runner=sys.argv[3], progress=cut)
 except DamagedCheckpoint as error:
     print(error)
 """
 
 
+@pytest.mark.parametrize("runner", ["native", "torch"])
 @pytest.mark.parametrize("file_format", ["gguf", "safetensors", "pth"])
-def test_a_file_that_is_cut_short_while_it_is_loaded(file_format, tmp_path):
+def test_a_file_that_is_cut_short_while_it_is_loaded(file_format, runner, tmp_path):
     """Of a mapped file, the next read would end the process with SIGBUS."""
     config = tiny.tiny_config(layers=16)
     path = tiny.write_tiny(file_format, tmp_path / "model", config, tiny.tiny_tensors(config))
     [file] = [path] if path.is_file() else [each for each in path.iterdir() if each.suffix in (".safetensors", ".pth")]
     size = file.stat().st_size
-    done = python(LOADED, path, file)
+    done = python(LOADED, path, file, runner)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{file} was" in done.stdout
     assert f"while the model was in use ({size} bytes" in done.stdout
@@ -239,7 +240,7 @@ import sys
 import quipu
 from quipu.errors import QuipuError
 try:
-    quipu.load(sys.argv[1])
+    quipu.load(sys.argv[1], runner=sys.argv[2])
 except QuipuError as error:
     print(type(error).__name__, error)
     with open("/proc/self/status") as status:
@@ -275,7 +276,7 @@ def huge(tmp_path):
 
 
 def test_a_model_larger_than_the_memory_is_refused_by_plan(huge):
-    done = python(LOAD, huge)
+    done = python(LOAD, huge, "torch")
     assert done.returncode == 0, done.stderr
     said, peak = done.stdout.splitlines()
     assert said.startswith("NotEnoughMemory the weights take 756.0 GiB in bfloat16 and")
@@ -283,8 +284,18 @@ def test_a_model_larger_than_the_memory_is_refused_by_plan(huge):
     assert int(peak) < 1 << 20  # KiB: torch and nothing else
 
 
+def test_a_model_larger_than_the_memory_and_the_disk_is_refused(huge):
+    """Weights that are mapped may be more than the memory, but not more than where they would be kept."""
+    done = python(LOAD, huge, "native", QUIPU_CACHE="/proc/quipu")
+    assert done.returncode == 0, done.stderr
+    said, peak = done.stdout.splitlines()
+    assert re.match(r"NotEnoughMemory the weights take \d+\.\d GiB, .* no file can hold them instead", said)
+    assert "name a folder with more room in QUIPU_CACHE" in said
+    assert int(peak) < 1 << 18
+
+
 def test_a_model_larger_than_the_address_space_is_refused(huge):
-    done = python(LOAD, huge, limits=[(resource.RLIMIT_AS, 8 << 30)])
+    done = python(LOAD, huge, "native", limits=[(resource.RLIMIT_AS, 8 << 30)])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("CheckpointError")
     assert "cannot be read: Cannot allocate memory" in done.stdout

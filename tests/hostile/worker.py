@@ -25,11 +25,12 @@ from typing import Any
 from hostile.mutations import mutated
 from hostile.seeds import Seed, seeds
 
+from quipu.engine.backends import Arithmetic
 from quipu.engine.load import _chat_format, _plan, _tokenizer
 from quipu.engine.memory import return_freed_memory
+from quipu.engine.runner import Span
 from quipu.errors import QuipuError
 from quipu.model.checkpoint import open_checkpoint
-from quipu.model.llama import reference_logits
 from quipu.types import Message
 
 SECONDS = 20
@@ -59,11 +60,17 @@ def use(path: Path) -> str:
         ids = chat_format.encode(CONVERSATION)
         assert tokenizer is not None
         tokenizer.decode(ids)
-    _plan(checkpoint, checkpoint.run_dtype(), 1 << 28, None, 1, None)
     checkpoint.file_hash()
     tokens = [token % checkpoint.config.vocabulary for token in (1, 2, 3)]
-    shape = tuple(reference_logits(checkpoint.config, checkpoint.tensors, tokens).shape)
-    assert shape == (3, checkpoint.config.vocabulary)
+    for name in ("native", "torch"):
+        backend = Arithmetic(runner=name, device="cpu", threads=1).backend(checkpoint, checkpoint.tensors, None)
+        _plan(checkpoint, backend, 16, 1, None)
+        assert backend.reference(tokens).shape == (3, checkpoint.config.vocabulary)
+    # What a hostile file can do to the kernels, it does in a step over weights as they are stored.
+    runner = Arithmetic(runner="native", threads=1).backend(checkpoint, checkpoint.tensors, None).runner(1)
+    [logits] = runner.step([Span(tokens, 0, [0], "all")])
+    assert logits.shape == (3, checkpoint.config.vocabulary)
+    runner.close()
     return "loaded"
 
 

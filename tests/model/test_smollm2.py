@@ -18,7 +18,7 @@ from quipu.model.llama import Llama
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 LIMIT = 1e-3
 
-PARIS = [{"role": "user", "content": "What is the capital of France?"}]
+TOKYO = [{"role": "user", "content": "What is the capital of Japan?"}]
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_prefill_in_chunks_and_decode_equal_one_forward(model, ids):
 
 
 def test_it_answers(model):
-    answer = model.chat(PARIS, temperature=0)
-    assert answer == "The capital of France is Paris."
+    answer = model.chat(TOKYO, temperature=0)
+    assert answer == "The capital of Japan is Tokyo."
     assert answer.finish_reason == "stop"
 
 
@@ -87,8 +87,8 @@ def test_the_makers_sampling_applies_to_the_known_name_unless_overridden(model):
 
 
 def test_the_second_turn_prefills_only_what_is_new(model):
-    first = model.chat(PARIS, temperature=0)
-    turn = [*PARIS, {"role": "assistant", "content": str(first)}, {"role": "user", "content": "And of Italy?"}]
+    first = model.chat(TOKYO, temperature=0)
+    turn = [*TOKYO, {"role": "assistant", "content": str(first)}, {"role": "user", "content": "And of Italy?"}]
     second = model.chat(turn, temperature=0, max_tokens=16)
     assert second.usage.cached_tokens >= 32
     assert second.usage.prompt_tokens - second.usage.cached_tokens < 40

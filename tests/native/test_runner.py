@@ -10,8 +10,9 @@ from native.models import CONFIG, tiny_weights
 from native.plans import KINDS, SETS
 from tiny import tiny_tensors
 
+from quipu.engine.footprint import KV_BYTES
 from quipu.engine.kv_cache import blocks_for
-from quipu.engine.native_runner import KV_DTYPES, NativeRunner
+from quipu.engine.native_runner import NativeRunner
 from quipu.engine.runner import Span
 
 WEIGHTS = {kind: tiny_weights(kind) for kind in KINDS}
@@ -48,7 +49,7 @@ def among_others(runner, sequences, pieces, random):
 
 
 @pytest.mark.parametrize("isa", SETS)
-@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("kv_dtype", KV_BYTES)
 @settings(max_examples=10)
 @given(
     kind=st.sampled_from(KINDS),
@@ -70,7 +71,7 @@ def test_the_same_bits_in_any_chunks_alone_or_among_others(isa, kv_dtype, kind, 
 
 
 @pytest.mark.skipif(not {"avx512", "avx2"} <= set(SETS), reason="this processor has not both")
-@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("kv_dtype", KV_BYTES)
 @pytest.mark.parametrize("kind", ["F32", "Q4_1", "Q8_0"])
 def test_instruction_sets_agree(kind, kv_dtype):
     """A log made on one machine can be compared with another's; portable rounds products and sums apart."""

@@ -10,6 +10,15 @@ import pytest
 from running_server import Running, serving
 
 from quipu.engine.fake import fake_model
+from quipu.serve.openai.answer import fingerprint
+
+
+def test_the_fingerprint_tells_what_computes() -> None:
+    with fake_model() as model:
+        before = fingerprint(model)
+        assert before == fingerprint(model)
+        model.runner = "native 1 avx2, KV int8"
+        assert fingerprint(model) != before
 
 
 def test_answer_has_every_field(server: Running) -> None:

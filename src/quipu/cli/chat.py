@@ -26,7 +26,7 @@ EXAMPLES = """\
 examples:
   quipu chat
   quipu chat ./model.gguf --system "Answer in one sentence." --temperature 0
-  quipu chat -p "What is the capital of France?" --temperature 0
+  quipu chat -p "What is the capital of Japan?" --temperature 0
   quipu chat -p "Summarize this:" < report.txt
   quipu chat -p "Once upon a time" --raw --max-tokens 50
   quipu chat -p "Name a colour." --json"""

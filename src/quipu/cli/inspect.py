@@ -27,6 +27,7 @@ examples:
 
 USUAL_CONTEXT = 8192
 """Planned for when --context is not given, if the model has as much."""
+RUNNERS = ("native", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=options.positive, default=1, metavar="N", help="plan for N conversations at once (1)"
     )
     parser.add_argument("--dtype", choices=options.DTYPES, default="auto", help="plan for this arithmetic (auto)")
+    parser.add_argument(
+        "--kv-dtype", choices=options.KV_DTYPES, default="auto", help="plan for keys and values in it (f16)"
+    )
+    parser.add_argument("--quantize", choices=options.QUANTIZATIONS, help="plan for floats made 8 or 4 bits")
+    parser.add_argument("--runner", choices=RUNNERS, default="native", help="plan for this runner (native)")
     parser.add_argument("--no-hash", action="store_true", help="leave out the SHA-256, which reads the whole file")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -50,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     checkpoint = open_checkpoint(arguments.model)
     # Planned before hashing, so that a wrong option is refused at once.
-    memory = _memory(checkpoint, arguments.dtype, arguments.context, arguments.concurrency)
+    memory = _memory(checkpoint, arguments)
     report = _report(checkpoint) | {"memory": memory}
     if not arguments.no_hash:
         with progress("hashing") as show:
@@ -129,30 +135,68 @@ def _tokenizer(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-def _memory(checkpoint: Checkpoint, dtype: str, context: int | None, concurrency: int) -> dict[str, Any]:
-    """What quipu.load would take: weights and keys and values in one dtype. Raises InvalidRequest."""
+def _memory(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What quipu.load would take, computed without kernels or torch. Raises InvalidRequest."""
+    from quipu.engine.kv_cache import blocks_for
     from quipu.engine.memory import available_memory
+    from quipu.engine.runner import BLOCK_SIZE
+    from quipu.errors import InvalidRequest
+
+    own = checkpoint.config.context_length
+    context = arguments.context or min(own, USUAL_CONTEXT)
+    if context > own:
+        raise InvalidRequest(f"context {context} is more than the {own} tokens of this model", param="context")
+    plan = _torch_plan(checkpoint, arguments) if arguments.runner == "torch" else _native_plan(checkpoint, arguments)
+    kv_bytes = plan["kv_bytes_per_token"] * blocks_for(context) * BLOCK_SIZE * arguments.concurrency
+    total, free = plan["weights_bytes"] + kv_bytes, available_memory()
+    return {
+        "runner": arguments.runner,
+        "context": context,
+        "concurrency": arguments.concurrency,
+        **plan,
+        "kv_bytes": kv_bytes,
+        "total_bytes": total,
+        "free_bytes": free,
+        "fits": total <= free,
+    }
+
+
+def _native_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[str, Any]:
+    """``conversions``: which stored type runs as which other, and the relative error to expect, None if it is small."""
+    from quipu.engine.footprint import Footprint
+    from quipu.engine.packing import STATED_LOSS
+
+    chosen = {"dtype": arguments.dtype, "kv_dtype": arguments.kv_dtype, "quantize": arguments.quantize}
+    footprint = Footprint.of(checkpoint.config, checkpoint.tensors, **chosen)
+    changes = {(checkpoint.tensors[name].kind, kind) for name, kind in footprint.kinds.items()}
+    return {
+        "dtype": footprint.dtype,
+        "kv_dtype": footprint.kv_dtype,
+        "conversions": [
+            {"stored": stored, "packed": packed, "expected_loss": STATED_LOSS.get((stored, packed))}
+            for stored, packed in sorted(changes)
+            if stored != packed
+        ],
+        "weights_bytes": footprint.weights_bytes,
+        "kv_bytes_per_token": footprint.kv_bytes_per_token,
+    }
+
+
+def _torch_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[str, Any]:
     from quipu.engine.runner import BLOCK_SIZE
     from quipu.errors import InvalidRequest
     from quipu.model.checkpoint import memory_plan
 
-    own = checkpoint.config.context_length
-    if context is not None and context > own:
-        raise InvalidRequest(f"context {context} is more than the {own} tokens of this model", param="context")
-    context = context or min(own, USUAL_CONTEXT)
-    dtype = checkpoint.run_dtype(dtype)
-    plan = memory_plan(checkpoint.config, dtype, context, concurrency, block_size=BLOCK_SIZE)
-    free = available_memory()
+    if arguments.kv_dtype != "auto" or arguments.quantize is not None:
+        raise InvalidRequest("--kv-dtype and --quantize are for the native runner; leave them out, or --runner torch")
+    dtype = checkpoint.run_dtype(arguments.dtype)
+    plan = memory_plan(checkpoint.config, dtype, 1, 1, block_size=BLOCK_SIZE)
     return {
         "dtype": dtype,
-        "context": context,
-        "concurrency": concurrency,
+        "kv_dtype": dtype,
+        "conversions": [],
         "weights_bytes": plan.weights_bytes,
-        "kv_bytes": plan.kv_bytes,
         "kv_bytes_per_token": plan.kv_bytes_per_token,
-        "total_bytes": plan.total_bytes,
-        "free_bytes": free,
-        "fits": plan.total_bytes <= free,
     }
 
 
@@ -191,11 +235,18 @@ def _print(report: Mapping[str, Any]) -> None:
         for kind, each in report["quantization"].items()
     ]
     print_table(rows)
+    for each in plan["conversions"]:
+        loss = "" if each["expected_loss"] is None else f", which loses about {each['expected_loss']:.1e} of a weight"
+        print(f"{each['stored']} runs as {each['packed']}{loss}")
     print(f"\nmemory to run {plan['concurrency']} x {plan['context']} tokens in {plan['dtype']}")
     print_table(
         [
             ("weights", bytes_text(plan["weights_bytes"]), ""),
-            ("keys and values", bytes_text(plan["kv_bytes"]), f"{bytes_text(plan['kv_bytes_per_token'])} per token"),
+            (
+                "keys and values",
+                bytes_text(plan["kv_bytes"]),
+                f"{bytes_text(plan['kv_bytes_per_token'])} per token, in {plan['kv_dtype']}",
+            ),
             ("total", bytes_text(plan["total_bytes"]), _verdict(plan)),
         ]
     )

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Replay and print what came of it; leaves with 1 if a token differs. Raises QuipuError."""
     import quipu
-    from quipu.evidence.replay import asked, check_file, replay
+    from quipu.evidence.replay import arithmetic, asked, check_file, replay
 
     with options.evidence(arguments) as store:
         record = store.observation(arguments.observation)
@@ -56,11 +56,11 @@ def run(arguments: argparse.Namespace) -> None:
             name=config.label,
             context=int(config.decoding["context_length"]),
             concurrency=1,
-            dtype=str(config.facts["dtype"]),
             device=arguments.device,
             threads=arguments.threads,
             adapter=arguments.adapter,
             progress=show,
+            **arithmetic(config),
         ) as model,
     ):
         found = replay(model, record, config)

@@ -94,7 +94,8 @@ def loaded_line(model: LocalModel) -> str:
     """What was loaded, and how much of its context; less than the model's own only where memory is short."""
     facts = model.facts
     context = f"context {model.context_length} of {facts.context_length} tokens"
-    return f"loaded {facts.name} ({context}, {facts.dtype}) from {facts.file}"
+    loss = f", packing loss {model.packing_loss:.1e}" if model.packing_loss else ""
+    return f"loaded {facts.name} ({context}, {facts.dtype}{loss}) from {facts.file}"
 
 
 def run(arguments: argparse.Namespace) -> None:

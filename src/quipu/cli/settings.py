@@ -140,7 +140,7 @@ def in_force(
 def unknown_variables(parsers: Mapping[str, argparse.ArgumentParser], environment: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each variable that looks like a setting and is none. Not an error: others may have set it."""
     named = {name for parser in parsers.values() for name, each in actions(parser).items() if each.option_strings}
-    known = {_variable(name).removeprefix(PREFIX) for name in (*named, "config", "capabilities")}
+    known = {_variable(name).removeprefix(PREFIX) for name in (*named, "cache", "capabilities", "config")}
     for name in sorted(environment):
         rest = name.removeprefix(PREFIX)
         if rest != name and rest not in known:

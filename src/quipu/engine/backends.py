@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from quipu import native
+from quipu.engine.footprint import KV_BYTES
 from quipu.engine.packing import QUANTIZATIONS
 from quipu.engine.runner import Backend
 from quipu.errors import InvalidRequest
@@ -17,10 +18,10 @@ from quipu.model.checkpoint import Checkpoint
 from quipu.model.weights import Tensor
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-KV_DTYPES = ("auto", "f16", "int8", "f32")
+KV_DTYPES = ("auto", *KV_BYTES)
 RUNNERS = ("auto", "native", "torch")
-GPU_DEVICE = Path("/dev/nvidiactl")
-"""There where NVIDIA's driver is."""
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+"""One of them is there where the driver of a GPU is: NVIDIA's, AMD's, or that of Windows below Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +76,19 @@ class Arithmetic:
         return found
 
     def _runs_natively(self) -> bool:
-        """Whether the native kernels compute; raises InvalidRequest where they are asked for and cannot.
-
-        Without importing torch, which takes a second: a GPU that it could use shows as a device file.
-        """
+        """Whether the native kernels compute; raises InvalidRequest where they are asked for and cannot."""
         on_cpu = self.device in ("auto", "cpu")
         if self.runner == "native" and not on_cpu:
             raise InvalidRequest(
                 f"the native runner computes on the CPU, not on {self.device}; use runner torch", param="device"
             )
-        has_torch = find_spec("torch") is not None
-        uses_gpu = not on_cpu or (self.device == "auto" and GPU_DEVICE.exists() and has_torch)
-        if self.runner == "torch" or (self.runner == "auto" and uses_gpu):
+        if self.runner == "torch" or not on_cpu:
+            return False
+        if self.runner == "auto" and self.device == "auto" and _torch_sees_gpu():
             return False
         if native.available():
             return True
-        if self.runner == "auto" and has_torch:
+        if self.runner == "auto" and find_spec("torch") is not None:
             return False
         raise InvalidRequest(native.MISSING)
 
@@ -103,6 +101,17 @@ class Arithmetic:
                     "device cpu and runner native",
                     param=option,
                 )
+
+
+def _torch_sees_gpu() -> bool:
+    """Torch, which takes a second to import, is asked only where a driver is; it may be built for the CPU alone."""
+    if not any(device.exists() for device in GPU_DEVICES):
+        return False
+    try:
+        device = _torch_runner().find_device("auto")
+    except InvalidRequest:
+        return False
+    return bool(device.type == "cuda")
 
 
 def _torch_runner() -> ModuleType:

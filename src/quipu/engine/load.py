@@ -139,6 +139,7 @@ def load(
         file_hash=lambda: files_hash(checkpoint, adapter),
         hardware=backend.hardware,
         runner=backend.version,
+        packing_loss=backend.packing_loss,
         peak_memory=backend.used_memory,
     )
 

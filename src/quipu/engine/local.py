@@ -73,6 +73,7 @@ class LocalModel:
         file_hash: Callable[[], str] | None = None,
         hardware: str = "none",
         runner: str = "none",
+        packing_loss: float | None = None,
         peak_memory: Callable[[], int] = peak_memory,
     ) -> None:
         self.engine = engine
@@ -86,6 +87,9 @@ class LocalModel:
         """What it computes on: the accelerator, or the processor and how many of its cores."""
         self.runner = runner
         """Whose arithmetic it is, with its version: other kernels round otherwise, so answers may differ."""
+        self.packing_loss = packing_loss
+        """Relative root mean square error of the weights that were converted to load them: 0 where all are as their
+        file has them, None where nobody measured it."""
         self.peak_memory = peak_memory
         """Most bytes in use until now: of the accelerator, or of this process."""
         # A model that nobody holds any more must not keep its weights and its thread.

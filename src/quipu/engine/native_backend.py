@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu import native
+from quipu.engine.footprint import Footprint
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
 from quipu.engine.native_runner import NativeRunner, layer_states, output_logits
-from quipu.engine.packed import VERSION, packed_weights
-from quipu.engine.packing import packed_bytes, packed_kinds
+from quipu.engine.packed import packed_weights
+from quipu.engine.packed_file import VERSION
+from quipu.engine.packing import packed_kinds
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.model.config import ModelConfig
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
 
-KV_BYTES = {"f32": 4.0, "f16": 2.0, "int8": 1.125}
-"""Of one element; int8 has a scale of four bytes for each 32."""
+log = logging.getLogger(__name__)
 
 
 class NativeBackend:
@@ -42,16 +44,18 @@ class NativeBackend:
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         self._config, self._tensors = config, tensors
-        self._kinds = packed_kinds(tensors, dtype, quantize)
+        footprint = Footprint.of(config, tensors, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype)
+        self._kinds = footprint.kinds
         self._identity = None if identity is None else {**identity, "dtype": dtype, "quantize": quantize}
         self._threads = threads or len(os.sched_getaffinity(0))
-        self.dtype = _arithmetic(self._kinds)
-        self.kv_dtype = ("f32" if self.dtype == "float32" else "f16") if kv_dtype == "auto" else kv_dtype
-        self.weights_bytes = weights_bytes(tensors, self._kinds)
-        self.block_bytes = kv_bytes_per_token(config, self.kv_dtype) * BLOCK_SIZE
+        self.dtype, self.kv_dtype = footprint.dtype, footprint.kv_dtype
+        self.weights_bytes = footprint.weights_bytes
+        self.block_bytes = footprint.kv_bytes_per_token * BLOCK_SIZE
+        self.packing_loss: float | None = None
         self.reads_from_disk = identity is not None
         self.hardware = f"{processor()}, {self._threads} cores"
-        self.version = f"native {VERSION} {native.instruction_sets()[0]}, KV {self.kv_dtype}"
+        quantised = "" if quantize is None else f", quantised to {quantize}"
+        self.version = f"native {VERSION} {native.instruction_sets()[0]}, KV {self.kv_dtype}{quantised}"
 
     def free_memory(self) -> int:
         """Of this machine and its control group."""
@@ -64,6 +68,9 @@ class NativeBackend:
     def runner(self, blocks: int, progress: Callable[[int, int, str], None] | None = None) -> NativeRunner:
         """Pack the weights, or map what an earlier start packed, and make room for ``blocks`` blocks."""
         weights = packed_weights(self._tensors, self._kinds, self._identity, threads=self._threads, progress=progress)
+        self.packing_loss = weights.loss
+        if weights.loss:
+            log.info("packing the weights lost %.1e of them (root mean square)", weights.loss)
         return NativeRunner(self._config, weights, blocks, kv_dtype=self.kv_dtype, threads=self._threads)
 
     def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -80,25 +87,3 @@ class NativeBackend:
     def _float32(self, *prefixes: str) -> Any:
         tensors = {name: tensor for name, tensor in self._tensors.items() if name.startswith(prefixes)}
         return packed_weights(tensors, packed_kinds(tensors, "float32", None), None, threads=self._threads)
-
-
-def weights_bytes(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> int:
-    """Bytes of all weights, matrices packed as ``kinds`` says and vectors in float32."""
-    return sum(
-        packed_bytes(kinds[name], *tensor.shape) if name in kinds else 4 * tensor.shape[0]
-        for name, tensor in tensors.items()
-    )
-
-
-def kv_bytes_per_token(config: ModelConfig, kv_dtype: str) -> int:
-    """Keys and values of one token in all layers."""
-    return round(config.layers * 2 * config.kv_heads * config.head_size * KV_BYTES[kv_dtype])
-
-
-def _arithmetic(kinds: Mapping[str, str]) -> str:
-    """What the products of most layers are computed in."""
-    found = {kind for name, kind in kinds.items() if name not in (EMBEDDING, OUTPUT)} or set(kinds.values())
-    for kind, name in (("F32", "float32"), ("F16", "float16"), ("BF16", "bfloat16")):
-        if found == {kind}:
-            return name
-    return "int8"

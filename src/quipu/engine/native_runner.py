@@ -13,19 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu import native
+from quipu.engine.kv_cache import blocks_for
 from quipu.engine.packed import PackedMatrix, PackedWeights, packed_weights
 from quipu.engine.runner import BLOCK_SIZE, Span
 from quipu.model.config import ModelConfig
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
 
-KV_DTYPES = ("f16", "int8", "f32")
-
 
 class NativeRunner:
     """Holds the plan and its KV cache of ``blocks`` blocks; see ``runner.Runner``.
 
-    A row's logits are the same bits whatever else is in the step and however its prompt was cut. ``kv_dtype`` is one
-    of KV_DTYPES; ``instructions`` one of ``native.instruction_sets()`` (default: the best of this processor).
+    A row's logits are the same bits whatever else is in the step and however its prompt was cut. ``kv_dtype`` is f16,
+    int8 or f32; ``instructions`` one of ``native.instruction_sets()`` (default: the best of this processor).
     """
 
     exact = True
@@ -170,13 +169,12 @@ def layer_states(
     config: ModelConfig, weights: PackedWeights, prefix: str, states: NDArray[np.float32], threads: int
 ) -> NDArray[np.float32]:
     """float32 [tokens, hidden] before and after the decoder layer called ``prefix``, its cache in float32, too."""
-    blocks = -(-len(states) // BLOCK_SIZE)
     plan, state = _plan_over(states, threads)
     angles = plan.buffer(config.head_size)
     plan.angles(config.rope.inverse_frequencies().tolist(), angles)
-    cache = plan.cache("f32", config.kv_heads, config.head_size, blocks)
+    cache = plan.cache("f32", config.kv_heads, config.head_size, blocks_for(len(states)))
     _Layer(plan, config, state, angles).add(weights, prefix, cache)
-    _run_whole(plan, len(states), blocks, [])
+    _run_whole(plan, len(states))
     return plan.read(state, len(states))
 
 
@@ -188,7 +186,7 @@ def output_logits(
     final, logits = plan.buffer(config.hidden_size), plan.buffer(config.vocabulary)
     plan.rms_norm(state, weights.vectors["model.norm.weight"], config.norm_epsilon, final)
     plan.linear([_weight(plan, weights.matrices.get(OUTPUT) or weights.matrices[EMBEDDING])], final, logits)
-    _run_whole(plan, len(states), 0, [])
+    _run_whole(plan, len(states))
     return plan.read(logits, len(states))
 
 
@@ -202,7 +200,8 @@ def _plan_over(states: NDArray[np.float32], threads: int) -> tuple[native.Plan, 
     return plan, state
 
 
-def _run_whole(plan: native.Plan, tokens: int, blocks: int, rows: Sequence[int]) -> None:
-    every = range(tokens)
+def _run_whole(plan: native.Plan, tokens: int) -> None:
+    """One sequence from its beginning, in the first blocks; a plan without attention has to be told of them, too."""
+    blocks = blocks_for(tokens)
     counts = (_integers([tokens]), _integers([0]), _integers(range(blocks)), _integers([blocks]))
-    plan.run(_integers(every), *counts, _integers(rows), len(rows))
+    plan.run(_integers(range(tokens)), *counts, _integers([]), 0)

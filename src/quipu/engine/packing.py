@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,14 @@ QUANTIZATIONS = ("q8", "q4")
 _FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _AS_STORED = {"Q4_K": "Q4_1", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 """Kinds without kernels of their own: scales rounded to halves, or quantised anew to eight bits (docs/formats.md)."""
+STATED_LOSS = {
+    ("Q4_K", "Q4_1"): 2.1e-4,
+    ("Q5_K", "Q5_1"): 2.1e-4,
+    ("Q6_K", "Q8_0"): 4.5e-3,
+    **{(stored, "Q8_0"): 5.3e-3 for stored in _FLOATS.values()},
+    **{(stored, "Q4_1"): 7.0e-2 for stored in _FLOATS.values()},
+}
+"""Loss.relative to expect where (stored, packed) are not the same, as measured on models (docs/formats.md)."""
 _TILE = 16
 _GROUP = 32
 _PIECE = 4 << 20
@@ -33,13 +41,20 @@ def packed_kind(name: str, tensor: Tensor, dtype: str, quantize: str | None) -> 
     ``dtype`` "auto" keeps what is stored, else all are converted to it. ``quantize`` makes "q8" or "q4" of matrices
     stored as floats; embedding and output stay at eight bits, for what they lose is seen in every token.
     """
-    stored = tensor.kind
-    if isinstance(tensor, Adapted) and tensor.base is not None:
-        # An adapter's change is smaller than the steps of a quantised matrix: it must not be rounded away.
-        stored = tensor.base.kind if tensor.base.kind in _FLOATS.values() else "BF16"
-    if quantize is not None and stored in _FLOATS.values():
+    stored = _stored_kind(tensor)
+    if dtype != "auto":
+        return _FLOATS[dtype]
+    if stored in _FLOATS.values():
+        if quantize is None:
+            return stored
         return "Q8_0" if quantize == "q8" or name in (EMBEDDING, OUTPUT) else "Q4_1"
-    return _AS_STORED.get(stored, stored) if dtype == "auto" else _FLOATS[dtype]
+    # An adapter's change is smaller than the steps of a quantised matrix: it must not be rounded away.
+    return "BF16" if isinstance(tensor, Adapted) else _AS_STORED.get(stored, stored)
+
+
+def _stored_kind(tensor: Tensor) -> str:
+    """As the checkpoint's file has it, adapted or not."""
+    return tensor.base.kind if isinstance(tensor, Adapted) and tensor.base is not None else tensor.kind
 
 
 def packed_kinds(tensors: Mapping[str, Tensor], dtype: str, quantize: str | None) -> dict[str, str]:
@@ -47,8 +62,9 @@ def packed_kinds(tensors: Mapping[str, Tensor], dtype: str, quantize: str | None
     if quantize is not None and dtype != "auto":
         raise InvalidRequest(f"quantize {quantize} and dtype {dtype} exclude each other; give one", param="quantize")
     matrices = {name: tensor for name, tensor in tensors.items() if len(tensor.shape) == 2}
-    if quantize is not None and not any(tensor.kind in _FLOATS.values() for tensor in matrices.values()):
-        stored = ", ".join(sorted({tensor.kind for tensor in matrices.values()}))
+    kinds = {_stored_kind(tensor) for tensor in matrices.values()}
+    if quantize is not None and not kinds & set(_FLOATS.values()):
+        stored = ", ".join(sorted(kinds))
         raise InvalidRequest(
             f"quantize {quantize} is for checkpoints in float32, float16 or bfloat16; this one is quantised already "
             f"({stored}): load it without",
@@ -72,6 +88,14 @@ def packed_bytes(kind: str, rows: int, cols: int) -> int:
         "Q8_0": halves + groups * 512,
     }[kind]
     return -(-rows // _TILE) * tile
+
+
+def packed_sizes(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> dict[str, int]:
+    """Bytes of each weight: matrices as ``kinds`` says, vectors in float32."""
+    return {
+        name: packed_bytes(kinds[name], *tensor.shape) if name in kinds else 4 * tensor.shape[0]
+        for name, tensor in tensors.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +165,19 @@ def _pieces(tensor: Tensor, kind: str, memory: NDArray[np.uint8]) -> Iterator[_P
 def _pack_piece(piece: _Piece) -> Loss:
     tensor, data, kind, memory = piece
     stored = tensor.kind
+    loss = Loss()
     if kind in _FLOATS.values() and stored != kind:
-        stored, data = kind, as_floats(tensor.float32(), kind)
-    return Loss(*native.pack(stored, data, tensor.shape[0], tensor.shape[1], kind, memory))
+        values = tensor.float32()
+        stored, data = kind, as_floats(values, kind)
+        if kind != "F32":
+            loss = _loss(values, replace(tensor, kind=kind, data=data).float32())
+    return loss + Loss(*native.pack(stored, data, tensor.shape[0], tensor.shape[1], kind, memory))
+
+
+def _loss(values: NDArray[np.float32], packed: NDArray[np.float32]) -> Loss:
+    exact = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # an infinite weight is the file's own
+        return Loss(float(np.square(packed - exact).sum()), float(np.square(exact).sum()))
 
 
 def as_floats(values: NDArray[np.float32], kind: str) -> NDArray[np.uint8]:

@@ -68,6 +68,8 @@ class Backend(Protocol):
     """What it computes on: the accelerator, or the processor and how many of its cores."""
     version: str
     """Whose arithmetic it is, with its version: other kernels round otherwise, so answers may differ."""
+    packing_loss: float | None
+    """Relative root mean square error of the weights that were converted to load them; None where nobody measured."""
 
     def free_memory(self) -> int:
         """Bytes that can be used without swapping."""

@@ -36,6 +36,7 @@ class TorchBackend:
     """See ``runner.Backend``. ``dtype`` is bfloat16, float16 or float32."""
 
     reads_from_disk = False
+    packing_loss = None
     version = f"torch {torch.__version__}"
 
     def __init__(

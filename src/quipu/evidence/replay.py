@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator as Steps
 from collections.abc import Mapping
 from contextlib import closing
@@ -88,6 +89,16 @@ def asked(record: Mapping[str, Any]) -> tuple[Answering, Probe]:
             param="observation",
         )
     return capability, probe
+
+
+def arithmetic(config: Config) -> dict[str, Any]:
+    """The arguments of quipu.load that say how ``config`` was computed, by what NativeBackend.version told of it."""
+    dtype = str(config.facts["dtype"])
+    native = re.search(r", native .*, KV (\w+)(?:, quantised to (\w+))?$", config.engine)
+    if native is None:
+        return {"runner": "torch", "dtype": dtype}
+    stored = dtype == "int8" or native[2] is not None
+    return {"runner": "native", "dtype": "auto" if stored else dtype, "kv_dtype": native[1], "quantize": native[2]}
 
 
 def check_file(model: str | Path, adapter: str | Path | None, config: Config) -> None:

@@ -184,7 +184,7 @@ def address(listener: socket.socket) -> str:
 def greeting(url: str, model: str, locked: bool = False) -> str:
     """Where the server is, and a command that talks to it; ``locked``: with the key, from the environment."""
     # Greedy, so that the first answer anyone sees is the model's best.
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    messages = [{"role": "user", "content": "What is the capital of Japan?"}]
     question = {"model": model, "messages": messages, "temperature": 0}
     return (
         f"quipu serves {model} at {url} (documentation: {url}/docs, stop: Ctrl-C). Try it:\n\n"

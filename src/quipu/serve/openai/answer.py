@@ -130,11 +130,10 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def fingerprint(model: LocalModel) -> str:
-    """Changes when the same seed may bring another answer: with the weights, their precision, or the program."""
+    """Changes when the same seed may bring another answer: with the weights, their precision, or what computes."""
     facts = model.facts
-    told = repr(
-        (quipu.__version__, facts.architecture, facts.parameters, sorted(facts.quantization.items()), facts.dtype)
-    )
+    stored = sorted(facts.quantization.items())
+    told = repr((quipu.__version__, facts.architecture, facts.parameters, stored, facts.dtype, model.runner))
     return f"fp_{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
 
