@@ -17,7 +17,7 @@ from quipu.engine import load
 from quipu.types import Sampling
 
 VERBS = [
-    "serve", "chat", "run", "capabilities", "measure", "compare", "rank", "explain", "gaps", "flip", "claims",
+    "serve", "chat", "run", "capabilities", "measure", "bench", "compare", "rank", "explain", "gaps", "flip", "claims",
     "evidence", "replay", "models", "inspect", "pull",
 ]  # fmt: skip
 SLOW = {

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
-import os
 import platform
 import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,56 +15,14 @@ from typing import Any
 from quipu import __version__, native
 from quipu.bench import llama_cpp, quality, shapes
 from quipu.bench.child import Child, seconds_to_first_byte
+from quipu.bench.contender import Contender, Options, ours, peer
 from quipu.bench.measures import DEEP, MEASURES, ROOM_EACH, STEPS, TOGETHER
-from quipu.bench.work import packed_read, stored_read, work
 from quipu.engine.machine import processor
-from quipu.engine.native_backend import NativeBackend
 from quipu.errors import InvalidRequest
 from quipu.model.checkpoint import Checkpoint, open_checkpoint
 
 QUICK_DEEP = 1000
-QUESTION = "hi"
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What is measured. ``formats``: of the peer llama.cpp, none for no peer; ``loading``: options of quipu.load."""
-
-    rounds: int = 5
-    quick: bool = False
-    formats: Sequence[str] = ()
-    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    loading: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Contender:
-    """One column of the table: an engine with a file. ``figures``: for each measure a value of each round."""
-
-    name: str
-    format: str
-    path: Path
-    weights: int
-    work: dict[str, Any]
-    figures: dict[str, list[float]] = field(default_factory=dict)
-    variants: dict[str, str] = field(default_factory=dict)
-    quality: dict[str, float] | None = None
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is quipu."""
-        return self.name == "quipu"
-
-    def add(self, measure: str, value: float) -> None:
-        """A value of the next round."""
-        self.figures.setdefault(measure, []).append(value)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; where its file was is nobody's business."""
-        found = asdict(self)
-        del found["path"]
-        return found
 
 
 def measure(model: str | None, shape: str | None, options: Options, report: Progress) -> dict[str, Any]:
@@ -112,7 +66,12 @@ class _Run:
         self.text: dict[str, Any] | None = None
         self._report, self._done = report, 0
         self._total = (1 + len(options.formats)) * (options.rounds + (options.rounds + 1) * len(MEASURES))
-        self.contenders = [self._ours(), *map(self._peer, options.formats)]
+        # Packed weights go where nobody else's are: a first start is one.
+        self._environment = {"QUIPU_CACHE": str(folder / "cache")}
+        self.contenders = [ours(checkpoint, options, self.depth)]
+        for form in options.formats:
+            report(0, self._total, f"making {form}")
+            self.contenders.append(peer(checkpoint, form, options, self.depth, folder))
 
     def starts(self) -> None:
         """Loading and starting, the first load of each round without packed weights."""
@@ -124,7 +83,7 @@ class _Run:
                     each.add("load_first", self._loading(each))
                 each.add("load", self._loading(each))
                 if self.checkpoint.chat_template is not None:
-                    each.add("start", self._start(each))
+                    each.add("start", seconds_to_first_byte(each.command(self.options), self._environment))
 
     def rounds(self, limits: Child) -> None:
         """Everything else. The first round warms up and is not counted, but for memory, which is asked only there."""
@@ -174,37 +133,13 @@ class _Run:
                 "shape": self.shape,
             },
             "depth": self.depth,
-            "peer": f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}" if self._peers else None,
+            "peer": f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
+            if self.options.formats
+            else None,
             "text": self.text,
             "limits": self.limits,
             "engines": [each.as_dict() for each in self.contenders],
         }
-
-    @property
-    def _peers(self) -> bool:
-        return bool(self.options.formats)
-
-    def _ours(self) -> Contender:
-        loading, tensors = self.options.loading, self.checkpoint.tensors
-        dtype, quantize = loading.get("dtype", "auto"), loading.get("quantize")
-        backend = NativeBackend(
-            self.checkpoint.config, tensors, dtype=dtype, quantize=quantize, kv_dtype=loading.get("kv_dtype", "auto")
-        )
-        weights = packed_read(tensors, dtype, quantize)
-        of_each = work(self.checkpoint.config, tensors, weights, backend.kv_dtype, self.depth)
-        return Contender("quipu", _main_kind(self.checkpoint), self.checkpoint.path, weights, of_each)
-
-    def _peer(self, form: str) -> Contender:
-        path = self.checkpoint.path
-        if form not in ("file", _main_kind(self.checkpoint).lower()):
-            self._report(0, self._total, f"making {form}")
-            path = self.folder / f"{form}.gguf"
-            job = {"kind": "requantise", "path": str(self.checkpoint.path), "target": str(path), "format": form}
-            Child({**job, "threads": self.options.threads}, {}).close()
-        opened = open_checkpoint(path)
-        weights = stored_read(opened.tensors)
-        of_each = work(opened.config, opened.tensors, weights, "f16", self.depth)
-        return Contender(llama_cpp.NAME, form, path, weights, of_each)
 
     def _order(self, round_number: int) -> list[int]:
         """Every other round backwards, so that nobody always comes after the same."""
@@ -217,31 +152,13 @@ class _Run:
         self._report(self._done, self._total, what)
         self._done += 1
 
-    @property
-    def _environment(self) -> dict[str, str]:
-        """Packed weights go where nobody else's are: a first start is one."""
-        return {"QUIPU_CACHE": str(self.folder / "cache")}
-
     def _child(self, each: Contender) -> Child:
-        job: dict[str, Any] = {"kind": each.name, "path": str(each.path), "depth": self.depth, "room": self.room}
-        options = {**self.options.loading, "threads": self.options.threads}
-        return Child({**job, "threads": self.options.threads, "options": options}, self._environment)
+        return Child(each.job(self.options, self.depth, self.room), self._environment)
 
     def _loading(self, each: Contender) -> float:
         with self._child(each) as child:
             found: float = child.ask("loading")
             return found
-
-    def _start(self, each: Contender) -> float:
-        threads = self.options.threads
-        if each.ours:
-            words = ["quipu", "chat", str(each.path), "-p", QUESTION, "--temperature", "0", "--threads", str(threads)]
-            for name, value in self.options.loading.items():
-                words += [f"--{name.replace('_', '-')}", value]
-        else:
-            job = {"kind": "answer", "path": str(each.path), "question": QUESTION, "threads": threads}
-            words = ["quipu.bench.worker", json.dumps(job)]
-        return seconds_to_first_byte([sys.executable, "-m", *words], self._environment)
 
     def _quality(self, children: Sequence[Child]) -> None:
         limit = quality.QUICK_TOKENS if self.options.quick else quality.TOKENS
@@ -252,12 +169,3 @@ class _Run:
         for each, child in zip(self.contenders, children, strict=True):
             each.quality = child.ask("quality", tokens=found["tokens"], reference=file)
         self.text = {"name": found["text"], "tokens": len(found["tokens"])}
-
-
-def _main_kind(checkpoint: Checkpoint) -> str:
-    """How most of the matrices are stored."""
-    kinds: dict[str, int] = {}
-    for each in checkpoint.tensors.values():
-        if len(each.shape) == 2:
-            kinds[each.kind] = kinds.get(each.kind, 0) + each.shape[0] * each.shape[1]
-    return max(kinds, key=lambda kind: kinds[kind])
