@@ -91,7 +91,7 @@ def markdown(found: Mapping[str, Any], plot: str | None = None) -> str:
     parts = [
         f"# How fast {found['model']['name']} runs",
         f"Measured {found['measured']} on {machine['processor']}, {machine['threads']} threads "
-        f"({machine['instructions']}), {options['rounds']} rounds, with quipu {found['quipu']}"
+        f"({machine['instructions']}), rounds: {options['rounds']}, with quipu {found['quipu']}"
         f"{' and ' + found['peer'] if found['peer'] else ''}. There, {limits(found)}.",
         *([f"![roofline: operations a second over operations a byte]({plot})"] if plot else []),
         "\n".join(lines),

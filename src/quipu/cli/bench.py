@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> Any:
-    from quipu.bench.benchmark import Options
+    from quipu.bench.contender import Options
 
     given: dict[str, Any] = {"rounds": arguments.rounds or (1 if arguments.quick else 5), "quick": arguments.quick}
     if arguments.peer is not None:
