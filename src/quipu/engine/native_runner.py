@@ -54,12 +54,15 @@ class NativeRunner:
         if self._plan is None:
             raise RuntimeError("the runner is closed")
         scored, hidden = _wanted_rows(spans)
+        needed = [-(-(span.start + len(span.tokens)) // BLOCK_SIZE) for span in spans]
         self._plan.run(
             _integers(token for span in spans for token in span.tokens),
             _integers(len(span.tokens) for span in spans),
             _integers(span.start for span in spans),
-            _integers(block for span in spans for block in span.blocks),
-            _integers(len(span.blocks) for span in spans),
+            np.concatenate(
+                [np.array(span.blocks[:count], np.int32) for span, count in zip(spans, needed, strict=True)]
+            ),
+            _integers(needed),
             _integers([row for rows in (*scored, *hidden) for row in rows]),
             sum(map(len, scored)),
         )

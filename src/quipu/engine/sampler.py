@@ -14,9 +14,6 @@ from quipu.types import Sampling
 
 Logits = NDArray[np.float32]
 
-_FIRST_LOOK = 256
-"""Candidates sorted before looking whether they already hold the top_p mass; they almost always do."""
-
 
 class Sampler:
     """Draws tokens for one sequence. The same seed gives the same draws whatever else is in the batch.
@@ -114,17 +111,21 @@ def _best(values: Logits, count: int) -> NDArray[np.int64]:
 
 
 def _nucleus(scaled: Logits, top_p: float, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The fewest best candidates whose mass reaches ``top_p`` of the whole; at least one (Holtzman et al. 2020)."""
-    if among is not None:
-        whole = np.exp(scaled[among]).sum(dtype=np.float64)
-        order = among
+    """The fewest best candidates whose mass reaches ``top_p`` of the whole; at least one (Holtzman et al. 2020).
+
+    ``among``, if given, are the candidates, best first.
+    """
+    weights = np.exp(scaled if among is None else scaled[among])
+    whole = weights.sum(dtype=np.float64)
+    if among is None:
+        # What weighs less than this reaches, all of it together, not 1 - top_p: the fewest best do without it.
+        least = (1 - top_p) * whole / len(weights)
+        near = np.flatnonzero(weights >= least * (1 - 1e-6))  # sums round, too
+        order = near[np.argsort(-scaled[near], kind="stable")]
+        weights = weights[order]
     else:
-        whole = np.exp(scaled).sum(dtype=np.float64)
-        order = _best(scaled, _FIRST_LOOK)
-    mass = np.cumsum(np.exp(scaled[order]), dtype=np.float64)
-    if among is None and len(order) < len(scaled) and mass[-1] < top_p * whole:
-        order = _best(scaled, len(scaled))
-        mass = np.cumsum(np.exp(scaled[order]), dtype=np.float64)
+        order = among
+    mass = np.cumsum(weights, dtype=np.float64)
     return order[: int(np.searchsorted(mass, top_p * whole, side="left")) + 1]
 
 

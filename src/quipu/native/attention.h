@@ -34,6 +34,32 @@ inline __attribute__((always_inline)) f32x16 load_cached(const uint8_t* from, si
     return load_signed_bytes(reinterpret_cast<const int8_t*>(from) + place);
 }
 
+constexpr size_t item_bytes(CacheKind kind) { return kind == CacheKind::F32 ? 4 : kind == CacheKind::F16 ? 2 : 1; }
+
+// sums[r] = keys[d ...] . queries[r][d ...] of the 16 keys of a block, for elements [d, end) of the head.
+template <CacheKind kind, int rows>
+inline __attribute__((always_inline)) void score_elements(const uint8_t* keys, size_t at, int d, int end,
+                                                          const float* const* queries, f32x16* sums) {
+    f32x16 even[rows], odd[rows];  // two chains, so that few queries do not wait for every sum
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) even[r] = odd[r] = f32x16{};
+    for (; d + 1 < end; d += 2) {
+        const f32x16 first = load_cached<kind>(keys, at + static_cast<size_t>(d) * BLOCK);
+        const f32x16 second = load_cached<kind>(keys, at + static_cast<size_t>(d + 1) * BLOCK);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            even[r] = fma(first, splat(queries[r][d]), even[r]);
+            odd[r] = fma(second, splat(queries[r][d + 1]), odd[r]);
+        }
+    }
+    if (d < end) {
+        const f32x16 last = load_cached<kind>(keys, at + static_cast<size_t>(d) * BLOCK);
+        for (int r = 0; r < rows; ++r) even[r] = fma(last, splat(queries[r][d]), even[r]);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) sums[r] = even[r] + odd[r];
+}
+
 // Scores of `rows` queries and the 16 keys of one block.
 template <CacheKind kind, int rows>
 inline __attribute__((always_inline)) void score_block(const LayerCache& cache, int block, int head,
@@ -43,26 +69,14 @@ inline __attribute__((always_inline)) void score_block(const LayerCache& cache, 
     if constexpr (kind == CacheKind::INT8) {
         for (int r = 0; r < rows; ++r) totals[r] = f32x16{};
         const float* scales = cache.key_scales + scales_at(cache, block, head);
-        for (int g = 0, d = 0; g < cache.scale_groups(); ++g) {
+        for (int g = 0, d = 0; g < cache.scale_groups(); ++g, d += cache.scale_group()) {
             f32x16 part[rows];
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; ++r) part[r] = f32x16{};
-            for (int end = d + cache.scale_group(); d < end; ++d) {
-                const f32x16 keys = load_cached<kind>(cache.keys, at + static_cast<size_t>(d) * BLOCK);
-#pragma GCC unroll 8
-                for (int r = 0; r < rows; ++r) part[r] = fma(keys, splat(queries[r][d]), part[r]);
-            }
+            score_elements<kind, rows>(cache.keys, at, d, d + cache.scale_group(), queries, part);
             const f32x16 scale = load(scales + g * BLOCK);
             for (int r = 0; r < rows; ++r) totals[r] = fma(part[r], scale, totals[r]);
         }
     } else {
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) totals[r] = f32x16{};
-        for (int d = 0; d < cache.head_size; ++d) {
-            const f32x16 keys = load_cached<kind>(cache.keys, at + static_cast<size_t>(d) * BLOCK);
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; ++r) totals[r] = fma(keys, splat(queries[r][d]), totals[r]);
-        }
+        score_elements<kind, rows>(cache.keys, at, 0, cache.head_size, queries, totals);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) store(scores + r * stride, totals[r]);
@@ -77,18 +91,22 @@ inline __attribute__((always_inline)) void weigh(const LayerCache& cache, const 
     for (int r = 0; r < rows; ++r)
         for (int c = 0; c < columns; ++c) totals[r][c] = f32x16{};
     const int size = cache.head_size;
-    for (int key = begin; key < count; ++key) {
-        const size_t row = head_at(cache, blocks[key / BLOCK], head) + static_cast<size_t>(key % BLOCK) * size;
+    for (int key = begin; key < count;) {
+        const int block = blocks[key / BLOCK], end = key / BLOCK * BLOCK + BLOCK < count ? key / BLOCK * BLOCK + BLOCK : count;
+        size_t row = head_at(cache, block, head) + static_cast<size_t>(key % BLOCK) * size + d;
+        const float* scales = nullptr;
+        if constexpr (kind == CacheKind::INT8)
+            scales = cache.value_scales + scales_at(cache, block, head) + (key % BLOCK) * cache.scale_groups();
+        for (; key < end; ++key, row += size) {
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; ++c) {
-            f32x16 values = load_cached<kind>(cache.values, row + d + c * LANES);
-            if constexpr (kind == CacheKind::INT8) {
-                const float* scales = cache.value_scales + scales_at(cache, blocks[key / BLOCK], head);
-                const int groups = cache.scale_groups();
-                values *= splat(scales[(key % BLOCK) * groups + (d + c * LANES) / cache.scale_group()]);
-            }
+            for (int c = 0; c < columns; ++c) {
+                f32x16 values = load_cached<kind>(cache.values, row + c * LANES);
+                if constexpr (kind == CacheKind::INT8) values *= splat(scales[(d + c * LANES) / cache.scale_group()]);
 #pragma GCC unroll 8
-            for (int r = 0; r < rows; ++r) totals[r][c] = fma(values, splat(scores[r * stride + key]), totals[r][c]);
+                for (int r = 0; r < rows; ++r)
+                    totals[r][c] = fma(values, splat(scores[r * stride + key]), totals[r][c]);
+            }
+            if constexpr (kind == CacheKind::INT8) scales += cache.scale_groups();
         }
     }
     for (int r = 0; r < rows; ++r)
@@ -136,8 +154,13 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     int count = 0;
     for (int r = 0; r < rows; ++r) count = ends[r] > count ? ends[r] : count;
     const int first = begin / BLOCK, last = (count + BLOCK - 1) / BLOCK;
-    for (int block = first; block < last; ++block)
+    const size_t bytes = static_cast<size_t>(cache.head_size) * BLOCK * item_bytes(kind);
+    for (int block = first; block < last; ++block) {
+        // What is read next, of keys and then of values: blocks lie apart, and the processor cannot know where.
+        if (block + 1 < last) prefetch(cache.keys + head_at(cache, blocks[block + 1], head) * item_bytes(kind), bytes);
+        prefetch(cache.values + head_at(cache, blocks[block], head) * item_bytes(kind), bytes);
         score_block<kind, rows>(cache, blocks[block], head, queries, scores + block * BLOCK, stride);
+    }
     const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int r = 0; r < rows; ++r) {
         float* row = scores + r * stride;
@@ -165,9 +188,9 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     // Only keys that someone sees: 0 times NaN is NaN.
     float* out = partial + 2;
     int d = 0;
-    if constexpr (rows <= 4)
-        for (; d + 2 * LANES <= cache.head_size; d += 2 * LANES)
-            weigh<kind, rows, 2>(cache, blocks, head, begin, count, scores, stride, d, out, width);
+    constexpr int columns = ROWS == 8 && rows <= 4 ? 4 : 2;  // as many sums as fit the registers
+    for (; d + columns * LANES <= cache.head_size; d += columns * LANES)
+        weigh<kind, rows, columns>(cache, blocks, head, begin, count, scores, stride, d, out, width);
     for (; d + LANES <= cache.head_size; d += LANES)
         weigh<kind, rows, 1>(cache, blocks, head, begin, count, scores, stride, d, out, width);
     for (; d < cache.head_size; ++d)

@@ -96,21 +96,51 @@ inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
 #endif
 }
 
-inline float sum(f32x16 value) {  // a fixed tree
+inline float sum(f32x16 value) {  // a fixed tree: halves are added to each other
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps(value);
+#else
     float lanes[LANES];
     store(lanes, value);
     for (int width = LANES / 2; width > 0; width /= 2)
         for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
     return lanes[0];
+#endif
 }
 
-inline float largest(f32x16 value) {
-    float lanes[LANES];
-    store(lanes, value);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int lane = 0; lane < width; ++lane)
-            if (lanes[lane + width] > lanes[lane]) lanes[lane] = lanes[lane + width];
-    return lanes[0];
+inline int32_t sum(i32x16 value) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_epi32((__m512i)value);
+#else
+    int32_t total = 0;
+    for (int lane = 0; lane < LANES; ++lane) total += value[lane];
+    return total;
+#endif
+}
+
+inline int32_t largest(i32x16 value) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_epi32((__m512i)value);
+#else
+    int32_t most = value[0];
+    for (int lane = 1; lane < LANES; ++lane) most = value[lane] > most ? value[lane] : most;
+    return most;
+#endif
+}
+
+inline float largest(f32x16 value) {  // of lanes that are numbers
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps(value);
+#else
+    float most = value[0];
+    for (int lane = 1; lane < LANES; ++lane) most = value[lane] > most ? value[lane] : most;
+    return most;
+#endif
+}
+
+// Asks for memory that is read soon: the processor's own prefetching ends at every page.
+inline void prefetch(const uint8_t* from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
 }
 
 // ---- half floats

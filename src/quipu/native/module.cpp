@@ -229,7 +229,7 @@ public:
             const int64_t count = counts.data()[place], start = starts.data()[place];
             const int64_t room = block_counts.data()[place];
             require(start + count <= MOST_POSITIONS, "positions are below 2^30");
-            const bool held = blocks_ == 0 || (start + count + BLOCK - 1) / BLOCK <= room;  // no cache, no blocks
+            const bool held = blocks_ == NONE || (start + count + BLOCK - 1) / BLOCK <= room;  // no cache, no blocks
             require(count > 0 && start >= 0 && room >= 0 && held,
                     "the blocks of a span do not hold its positions");
             require(first + count <= batch.count() && first_block + room <= static_cast<int64_t>(batch.blocks.size()),

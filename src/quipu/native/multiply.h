@@ -67,6 +67,7 @@ template <Kind kind, int tokens>
 inline __attribute__((always_inline)) void multiply_quantised(const Weight& weight, const uint8_t* tile,
                                                               const Activations& x, int first, f32x16* totals) {
     const int groups = weight.groups(), stride = x.groups();
+    const size_t share = weight.layout.bytes / groups;
     const int8_t* quanta = x.quanta + static_cast<size_t>(first) * stride * GROUP;
     const size_t at = static_cast<size_t>(first) * stride;
     f32x16 total[tokens];
@@ -74,7 +75,8 @@ inline __attribute__((always_inline)) void multiply_quantised(const Weight& weig
     for (int t = 0; t < tokens; ++t) total[t] = f32x16{};
     for (int g = 0; g < groups; ++g) {
         const Group<kind> group(tile, weight.layout, g);
-        if constexpr (tokens <= 2) __builtin_prefetch(tile + weight.layout.quanta + g * 256 + 2048);
+        // A part of the next tile while this one is computed.
+        if (first == 0) prefetch(tile + weight.layout.bytes + g * share, share);
 #pragma GCC unroll 8
         for (int t = 0; t < tokens; ++t) {
             const int8_t* row = quanta + (static_cast<size_t>(t) * stride + g) * GROUP;

@@ -22,23 +22,22 @@ inline void store_row(float* row, int at, int count, f32x16 value) {
         store_some(row + at, value, count - at);
 }
 
-inline f32x16 magnitude(f32x16 value) { return reinterpret_cast<f32x16>(reinterpret_cast<i32x16>(value) & 0x7fffffff); }
-
 // Sixteen values into the quantised form: their quanta go to `quanta`; gives the scale and the sum of the quanta.
 inline float quantise_sixteen(f32x16 values, int8_t* quanta, int32_t* total) {
-    const f32x16 size = magnitude(values);
-    const float most = largest(size);
-    // One value that is no number makes the scale none, so that it cannot vanish on the way.
-    const bool finite = std::isfinite(most) && std::isfinite(sum(size));
+    // Magnitudes in the order of their bits, in which what is no number is the largest: it makes the scale none, so
+    // that it cannot vanish on the way.
+    const int32_t bits = largest(reinterpret_cast<i32x16>(values) & 0x7fffffff);
+    const bool finite = bits < 0x7f800000;
+    float most;
+    std::memcpy(&most, &bits, 4);
     const float inverse = finite && most > 1e-30f ? 127.0f / most : 0.0f;
     const f32x16 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
-    const f32x16 scaled = (finite ? values : f32x16{}) * splat(inverse);
+    const f32x16 scaled = finite ? values * splat(inverse) : f32x16{};
     const i32x16 rounded = reinterpret_cast<i32x16>(scaled + magic) - 0x4b400000;
     typedef int8_t i8x16 __attribute__((vector_size(16)));
     const i8x16 narrow = __builtin_convertvector(rounded, i8x16);
     std::memcpy(quanta, &narrow, LANES);
-    *total = 0;
-    for (int lane = 0; lane < LANES; ++lane) *total += rounded[lane];
+    *total = sum(rounded);
     return finite ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
 }
 

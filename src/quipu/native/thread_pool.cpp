@@ -13,22 +13,29 @@ inline void relax() {
 #endif
 }
 
-// Spins until `done`. Where there are more threads than cores the one waited for needs this core: let it have it.
+// Spins until `done`. Where there are more threads than cores, the one waited for needs this core: it is given up soon.
+// Elsewhere it is kept for long: given up, it goes to another program for milliseconds, to wait for microseconds.
 template <typename Done>
-void spin(const Done& done) {
+void spin(const Done& done, int patience) {
     for (int tries = 0; !done(); ++tries) {
-        if (tries < 4096)
+        if (tries < patience)
             relax();
         else
             sched_yield();
     }
 }
 
+int cores() {  // that this process may use
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
 constexpr auto SPIN = std::chrono::microseconds(100);  // about what the engine does between two steps
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : size_(threads) {
+ThreadPool::ThreadPool(int threads)
+    : size_(threads), patience_(threads <= cores() ? 1 << 20 : 1 << 10) {
     try {
         for (int thread = 1; thread < size_; ++thread) threads_.emplace_back([this, thread] { work(thread); });
     } catch (...) {  // the system refuses more threads: end those that started, then say so
@@ -62,7 +69,7 @@ void ThreadPool::barrier() {
         arrived_.store(0, std::memory_order_relaxed);
         passed_.store(passed + 1, std::memory_order_release);
     } else {
-        spin([&] { return passed_.load(std::memory_order_acquire) != passed; });
+        spin([&] { return passed_.load(std::memory_order_acquire) != passed; }, patience_);
     }
 }
 

@@ -29,6 +29,7 @@ private:
     void work(int thread);
 
     const int size_;
+    const int patience_;  // tries before a waiting thread gives its core up
     std::vector<std::thread> threads_;
     const std::function<void(int)>* task_ = nullptr;
     alignas(64) std::atomic<uint32_t> round_{0};  // a task is there when it changes
