@@ -56,9 +56,13 @@ capabilities: install $(VENV)/.installed-dev  ## Measure MODEL anew for docs/cap
 		> docs/.capabilities.json
 	mv docs/.capabilities.json docs/capabilities.json
 
-bench: install $(VENV)/.installed-dev  ## Measure ours beside the peers (compiles llama.cpp the first time: minutes)
+# The page, its picture, and the JSON that both are made of.
+BENCHMARK = --peer llama.cpp --markdown docs/$(1).md --plot docs/$(1).svg --json > docs/.$(1).json && \
+	mv docs/.$(1).json docs/$(1).json
+bench: install $(VENV)/.installed-dev  ## Measure ours beside llama.cpp for docs/benchmarks.md (compiles it the first time)
 	$(EDITABLE) '.[bench]'
-	$(BIN)/python bench/cpu.py
+	$(BIN)/quipu bench $(MODEL) $(call BENCHMARK,benchmarks)
+	$(BIN)/quipu bench --shape llama-3.2-1b --rounds 3 $(call BENCHMARK,benchmarks-1b)
 
 wheels:  ## Wheels for Linux in dist/, tried; make wheels PYTHONS="python3.11 python3.12" covers 3.11 and all later
 	.ci/wheels $(PYTHONS)

@@ -18,6 +18,8 @@ import pytest
 
 import quipu
 from quipu import capabilities, cli, errors
+from quipu.bench import plot
+from quipu.bench import report as bench_report
 from quipu.capabilities.base import Answering
 from quipu.capabilities.parts.calls import TOGETHER
 from quipu.cli.interactive import COMMANDS
@@ -156,6 +158,7 @@ def options(verb):
         "run",
         "capabilities",
         "measure",
+        "bench",
         "compare",
         "rank",
         "explain",
@@ -419,3 +422,20 @@ def test_the_table_of_capabilities_is_that_of_its_measurement():
     probes = {each.uri: each.probe_set for each in capabilities.all_capabilities() if isinstance(each, Answering)}
     assert {each["capability"]: each["probe_set"] for each in measured["capabilities"]} == probes
     assert measured["streaming"] is not None
+
+
+# ---- how fast it is
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("benchmarks*.md")), ids=lambda path: path.name)
+def test_the_figures_of_speed_are_those_of_their_measurement(path):
+    """Every figure and the picture come from the JSON; without one there is no table."""
+    name = f"docs/{path.stem}"
+    if not path.with_suffix(".json").exists():
+        assert "|" not in text(f"{name}.md")
+        return
+    measured = json.loads(text(f"{name}.json"))
+    assert text(f"{name}.md") == bench_report.markdown(measured, f"{path.stem}.svg")
+    assert text(f"{name}.svg") == plot.plot(measured)
+    assert not measured["options"]["quick"]
+    assert measured["peer"]

@@ -277,6 +277,12 @@ class RemoteFailed(QuipuError):
     code = "remote_failed"
 
 
+class MeasurementFailed(QuipuError):
+    """An engine that was to be measured ended or refused; the message has what it said."""
+
+    code = "measurement_failed"
+
+
 class DownloadError(QuipuError):
     """The hub was reached, yet the download cannot be made as asked: gated, refused, no such file, a full disk."""
 

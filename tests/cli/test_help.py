@@ -18,7 +18,7 @@ from quipu.engine.packing import QUANTIZATIONS
 from quipu.types import Sampling
 
 VERBS = [
-    "serve", "chat", "run", "capabilities", "measure", "compare", "rank", "explain", "gaps", "flip", "claims",
+    "serve", "chat", "run", "capabilities", "measure", "bench", "compare", "rank", "explain", "gaps", "flip", "claims",
     "evidence", "replay", "models", "inspect", "pull",
 ]  # fmt: skip
 SLOW = {

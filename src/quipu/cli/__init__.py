@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from quipu import __version__
 from quipu.cli import (
+    bench,
     capabilities,
     chat,
     claims,
@@ -36,7 +37,7 @@ from quipu.cli.terminal import printable
 from quipu.errors import QuipuError, Unparsed
 
 VERBS = (
-    serve, chat, run, capabilities, measure, compare, rank, explain, gaps, flip, claims, evidence, replay,
+    serve, chat, run, capabilities, measure, bench, compare, rank, explain, gaps, flip, claims, evidence, replay,
     models, inspect, pull, config,
 )  # fmt: skip
 UNPARSED = 4

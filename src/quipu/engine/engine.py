@@ -123,6 +123,11 @@ class Engine:
         # A daemon thread that is inside the arithmetic when the interpreter goes away takes the process down with it.
         atexit.register(self.close)
 
+    @property
+    def runner(self) -> Runner:
+        """What computes the steps, for who measures it. Not to be called while a request runs."""
+        return self._runner
+
     def submit(
         self,
         prompt: Tokens[int],
