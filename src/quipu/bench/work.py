@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quipu.bench.measures import BEFORE, PROMPT, STEPS, STEPS_TOGETHER, TOGETHER
-from quipu.engine.native_backend import kv_bytes_per_token, weights_bytes
-from quipu.engine.packing import packed_kinds
+from quipu.engine.footprint import kv_bytes_per_token
+from quipu.engine.packing import packed_kinds, packed_sizes
 from quipu.model.config import ModelConfig
 from quipu.model.weights import EMBEDDING, KINDS, OUTPUT, Tensor
 
@@ -25,7 +25,7 @@ class Work:
 
 def packed_read(tensors: Tensors, dtype: str, quantize: str | None) -> int:
     """Bytes of packed weights that a step reads: all but the embedding, unless that is the output layer, too."""
-    return weights_bytes(_read(tensors), packed_kinds(tensors, dtype, quantize))
+    return sum(packed_sizes(_read(tensors), packed_kinds(tensors, dtype, quantize)).values())
 
 
 def stored_read(tensors: Tensors) -> int:

@@ -43,8 +43,12 @@ class Footprint:
         if kv_dtype == "auto":
             kv_dtype = "f32" if arithmetic == "float32" else "f16"
         weights = sum(packed_sizes(tensors, kinds).values())
-        elements = config.layers * 2 * config.kv_heads * config.head_size
-        return cls(arithmetic, kv_dtype, weights, round(elements * KV_BYTES[kv_dtype]), kinds)
+        return cls(arithmetic, kv_dtype, weights, kv_bytes_per_token(config, kv_dtype), kinds)
+
+
+def kv_bytes_per_token(config: ModelConfig, kv_dtype: str) -> int:
+    """Keys and values of one token in all layers; ``kv_dtype`` is one of KV_BYTES."""
+    return round(config.layers * 2 * config.kv_heads * config.head_size * KV_BYTES[kv_dtype])
 
 
 def _arithmetic(kinds: Mapping[str, str]) -> str:
