@@ -51,7 +51,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 
 # Ended early, the same command without --fresh goes on where it stopped.
-capabilities: install $(VENV)/.installed-dev  ## Measure MODEL anew for docs/capabilities.md (25 minutes on two cores)
+capabilities: install $(VENV)/.installed-dev  ## Measure MODEL anew for docs/capabilities.md (8 minutes on two cores)
 	$(BIN)/quipu measure $(MODEL) --fresh --json --markdown docs/capabilities.md --chart docs/capabilities.svg \
 		> docs/.capabilities.json
 	mv docs/.capabilities.json docs/capabilities.json
