@@ -7,7 +7,7 @@ call for each step of the engine, the GIL released. Another architecture is anot
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,8 @@ class NativeRunner:
         self._plan = None
 
 
-def _integers(values: object) -> NDArray[np.int32]:
-    return np.array(list(values), dtype=np.int32)  # type: ignore[call-overload]
+def _integers(values: Iterable[int]) -> NDArray[np.int32]:
+    return np.array(list(values), dtype=np.int32)
 
 
 def _wanted_rows(spans: Sequence[Span]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
@@ -201,7 +201,7 @@ def _plan_over(states: NDArray[np.float32], threads: int) -> tuple[native.Plan, 
 
 
 def _run_whole(plan: native.Plan, tokens: int) -> None:
-    """One sequence from its beginning, in the first blocks; a plan without attention has to be told of them, too."""
+    """One sequence from its beginning, in the first blocks."""
     blocks = blocks_for(tokens)
     counts = (_integers([tokens]), _integers([0]), _integers(range(blocks)), _integers([blocks]))
     plan.run(_integers(range(tokens)), *counts, _integers([]), 0)

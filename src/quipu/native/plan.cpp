@@ -83,7 +83,6 @@ LayerCache* Plan::cache(CacheKind kind, int kv_heads, int head_size, int blocks)
         layer->key_scales = static_cast<float*>(take(scales));
         layer->value_scales = static_cast<float*>(take(scales));
     }
-    blocks_ = blocks;
     caches_.push_back(std::move(layer));
     return caches_.back().get();
 }

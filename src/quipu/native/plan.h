@@ -106,14 +106,10 @@ public:
     void add(std::unique_ptr<Step> step) { steps_.push_back(std::move(step)); }
 
     void run(Batch& batch);
-    int threads() const { return pool_.size(); }
-    const Kernels& kernels() const { return kernels_; }
-    int blocks() const { return blocks_; }
 
 private:
     const Kernels& kernels_;
     ThreadPool pool_;
-    int blocks_ = 0;
     std::vector<std::unique_ptr<Buffer>> buffers_;
     std::vector<std::unique_ptr<Weight>> weights_;
     std::vector<std::unique_ptr<LayerCache>> caches_;
