@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quipu.engine import packed_file
 from quipu.engine.memory import available_memory
-from quipu.engine.packed_file import VERSION, Memory, cache_folder
+from quipu.engine.packed_file import VERSION, cache_folder
 from quipu.engine.packing import Loss, Progress, pack_all, packed_sizes
 from quipu.errors import NotEnoughMemory
 from quipu.model.weights import Tensor
@@ -37,7 +37,7 @@ class PackedMatrix:
 
 @dataclass(frozen=True, slots=True)
 class PackedWeights:
-    """All weights of a model by canonical name. ``vectors`` are float32; ``losses`` what packing lost of each matrix.
+    """All weights of a model by canonical name. ``vectors`` are float32; ``losses`` what packing lost of each.
 
     ``file`` is where they are kept, None if only in memory.
     """
@@ -78,13 +78,7 @@ def packed_weights(
     why.
     """
     sizes = packed_sizes(tensors, kinds)
-
-    def fill(memory: Memory) -> dict[str, Loss]:
-        for name, tensor in tensors.items():
-            if name not in kinds:
-                memory[name][:] = tensor.float32().view(np.uint8)
-        return pack_all(tensors, kinds, memory, threads=threads, progress=progress)
-
+    pack = partial(pack_all, tensors, kinds, threads=threads, progress=progress)
     path = found = reason = None
     if identity is not None:
         shapes = {name: [kinds.get(name), list(tensor.shape)] for name, tensor in tensors.items()}
@@ -93,7 +87,7 @@ def packed_weights(
             path = cache_folder() / f"{_hash(identity)}.packed"
             found = packed_file.read(path, identity, sizes, threads)
             if found is None:
-                packed_file.write(path, identity, sizes, fill, threads)
+                packed_file.write(path, identity, sizes, pack())
                 found = packed_file.read(path, identity, sizes, threads)
         except OSError as error:
             reason = str(error)  # not the error: it holds the memory that was written to until then
@@ -101,8 +95,8 @@ def packed_weights(
     if found is None:
         _check_room(sum(sizes.values()), reason)
         path = None
-        pages: Memory = {name: _pages(size) for name, size in sizes.items()}
-        found = pages, fill(pages)
+        made = list(pack())
+        found = {name: data for name, data, _ in made}, {name: loss for name, _, loss in made}
     memory, losses = found
     matrices = {}
     for name, kind in kinds.items():
@@ -124,8 +118,3 @@ def _check_room(size: int, reason: str | None) -> None:
 
 def _hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:40]
-
-
-def _pages(size: int) -> NDArray[np.uint8]:
-    """An anonymous map begins at a page, as kernels want it, and goes back to the system when it is dropped."""
-    return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)[:size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -75,18 +76,17 @@ def packed_kinds(tensors: Mapping[str, Tensor], dtype: str, quantize: str | None
 
 def packed_bytes(kind: str, rows: int, cols: int) -> int:
     """Bytes of a packed matrix; native/formats.h has the layout. Here as well, so that a plan needs no kernels."""
-    groups = -(-cols // _GROUP)
-    halves = -(-groups * _TILE * 2 // 64) * 64
-    tile = {
-        "F32": -(-cols * _TILE * 4 // 64) * 64,
-        "F16": -(-cols * _TILE * 2 // 64) * 64,
-        "BF16": -(-cols * _TILE * 2 // 64) * 64,
-        "Q4_0": halves + groups * 256,
-        "Q4_1": 2 * halves + groups * 256,
-        "Q5_0": halves + groups * 320,
-        "Q5_1": 2 * halves + groups * 320,
-        "Q8_0": halves + groups * 512,
-    }[kind]
+    halves = _TILE * 2
+    quanta = _TILE * _GROUP // 2
+    group = {
+        "Q4_0": halves + quanta,
+        "Q4_1": 2 * halves + quanta,
+        "Q5_0": halves + 64 + quanta,
+        "Q5_1": 2 * halves + 64 + quanta,
+        "Q8_0": halves + 2 * quanta,
+    }
+    tile = -(-cols // _GROUP) * group[kind] if kind in group else cols * _TILE * (4 if kind == "F32" else 2)
+    tile = -(-tile // 64) * 64
     return -(-rows // _TILE) * tile
 
 
@@ -117,33 +117,41 @@ class Loss:
 def pack_all(
     tensors: Mapping[str, Tensor],
     kinds: Mapping[str, str],
-    memory: Mapping[str, NDArray[np.uint8]],
     *,
     threads: int,
     progress: Progress | None = None,
-) -> dict[str, Loss]:
-    """Pack every matrix of ``kinds`` into ``memory`` [packed_bytes]; returns what each lost.
+) -> Iterator[tuple[str, NDArray[np.uint8], Loss]]:
+    """Every weight with the memory that kernels read, aligned to a page, and what packing it lost.
 
-    One tensor after another is read and packed by all threads, so that no more than one is in memory as stored.
+    Matrices become what ``kinds`` says, vectors float32. One tensor after another is read and packed by all threads: a
+    caller who keeps none has no more than one in memory, as stored and as packed.
     """
-    total = sum(memory[name].nbytes for name in kinds)
+    sizes = packed_sizes(tensors, kinds)
+    total = sum(sizes[name] for name in kinds)
     done = 0
-    losses: dict[str, Loss] = {}
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for name, kind in kinds.items():
-                loss = Loss()
-                pieces = list(_pieces(tensors[name], kind, memory[name]))
+            for name, tensor in tensors.items():
+                memory, loss = _pages(sizes[name]), Loss()
+                if name not in kinds:
+                    memory[:] = tensor.float32().view(np.uint8)
+                    yield name, memory, loss
+                    continue
+                pieces = list(_pieces(tensor, kinds[name], memory))
                 for packed, lost in zip(pieces, pool.map(_pack_piece, pieces), strict=True):
                     loss += lost
                     done += packed[3].nbytes
                     if progress is not None:
                         progress(done, total, "packing weights")
-                losses[name] = loss
+                yield name, memory, loss
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return losses
+
+
+def _pages(size: int) -> NDArray[np.uint8]:
+    """An anonymous map begins at a page, as kernels want it, and goes back to the system when it is dropped."""
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)[:size]
 
 
 _Piece = tuple[Tensor, NDArray[np.uint8], str, NDArray[np.uint8]]

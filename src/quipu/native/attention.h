@@ -20,11 +20,11 @@ constexpr int ROWS = 4;
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 
 inline size_t head_at(const LayerCache& cache, int block, int head) {
-    return (static_cast<size_t>(block) * cache.kv_heads + head) * BLOCK * cache.head_size;
+    return (static_cast<size_t>(head) * cache.blocks + block) * BLOCK * cache.head_size;
 }
 
 inline size_t scales_at(const LayerCache& cache, int block, int head) {
-    return (static_cast<size_t>(block) * cache.kv_heads + head) * BLOCK * cache.scale_groups();
+    return (static_cast<size_t>(head) * cache.blocks + block) * BLOCK * cache.scale_groups();
 }
 
 template <CacheKind kind>
@@ -33,8 +33,6 @@ inline __attribute__((always_inline)) f32x16 load_cached(const uint8_t* from, si
     if constexpr (kind == CacheKind::F16) return load_halves(reinterpret_cast<const uint16_t*>(from) + place);
     return load_signed_bytes(reinterpret_cast<const int8_t*>(from) + place);
 }
-
-constexpr size_t item_bytes(CacheKind kind) { return kind == CacheKind::F32 ? 4 : kind == CacheKind::F16 ? 2 : 1; }
 
 // sums[r] = keys[d ...] . queries[r][d ...] of the 16 keys of a block, for elements [d, end) of the head.
 template <CacheKind kind, int rows>
@@ -154,13 +152,8 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     int count = 0;
     for (int r = 0; r < rows; ++r) count = ends[r] > count ? ends[r] : count;
     const int first = begin / BLOCK, last = (count + BLOCK - 1) / BLOCK;
-    const size_t bytes = static_cast<size_t>(cache.head_size) * BLOCK * item_bytes(kind);
-    for (int block = first; block < last; ++block) {
-        // What is read next, of keys and then of values: blocks lie apart, and the processor cannot know where.
-        if (block + 1 < last) prefetch(cache.keys + head_at(cache, blocks[block + 1], head) * item_bytes(kind), bytes);
-        prefetch(cache.values + head_at(cache, blocks[block], head) * item_bytes(kind), bytes);
+    for (int block = first; block < last; ++block)
         score_block<kind, rows>(cache, blocks[block], head, queries, scores + block * BLOCK, stride);
-    }
     const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int r = 0; r < rows; ++r) {
         float* row = scores + r * stride;

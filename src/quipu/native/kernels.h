@@ -20,16 +20,26 @@ struct Activations {
     float* scaled_sums = nullptr;  // [tokens, groups]: of scale * q
 
     int groups() const { return (cols + GROUP - 1) / GROUP; }
+
+    // The rows from `t` on.
+    Activations from(int t) const {
+        const size_t at = static_cast<size_t>(t) * groups();
+        if (quanta == nullptr) return {cols, values + static_cast<size_t>(t) * cols, nullptr, nullptr, nullptr, nullptr};
+        return {cols, values + static_cast<size_t>(t) * cols, quanta + at * GROUP, scales + at * 2, sums + at * 2,
+                scaled_sums + at};
+    }
 };
 
 enum class CacheKind : int { F32, F16, INT8 };
 
-// The paged KV cache of one layer. Keys lie [block][head][d][slot], so that sixteen keys meet one element of a query
-// at once; values [block][head][slot][d]. INT8 has a scale for each group of 32 of a head (all of it where 32 does
-// not divide it): key scales [block][head][group][slot], value scales [block][head][slot][group].
+// The paged KV cache of one layer. Keys lie [head][block][d][slot], so that sixteen keys meet one element of a query
+// at once; values [head][block][slot][d]. A head's blocks lie side by side: where a sequence has blocks in order, which
+// is usual, a head is read in one direction, as the processor fetches it ahead. INT8 has a scale for each group of 32
+// of a head (all of it where 32 does not divide it): key scales [head][block][group][slot], value scales
+// [head][block][slot][group].
 struct LayerCache {
     CacheKind kind = CacheKind::F16;
-    int kv_heads = 0, head_size = 0;
+    int kv_heads = 0, head_size = 0, blocks = 0;
     uint8_t* keys = nullptr;
     uint8_t* values = nullptr;
     float* key_scales = nullptr;

@@ -138,11 +138,6 @@ inline float largest(f32x16 value) {  // of lanes that are numbers
 #endif
 }
 
-// Asks for memory that is read soon: the processor's own prefetching ends at every page.
-inline void prefetch(const uint8_t* from, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
-}
-
 // ---- half floats
 
 inline float half_bits_to_float(uint16_t half) {

@@ -27,16 +27,14 @@ struct Group {
     u8x64 quanta[8];
     f32x16 scales, minima;
 
-    inline __attribute__((always_inline)) Group(const uint8_t* tile, const TileLayout& layout, int g) {
-        scales = load_halves(reinterpret_cast<const uint16_t*>(tile) + g * TILE);
-        if constexpr (has_minimum)
-            minima = load_halves(reinterpret_cast<const uint16_t*>(tile + layout.minima) + g * TILE);
+    inline __attribute__((always_inline)) Group(const uint8_t* group, const TileLayout& layout) {
+        scales = load_halves(reinterpret_cast<const uint16_t*>(group));
+        if constexpr (has_minimum) minima = load_halves(reinterpret_cast<const uint16_t*>(group + layout.minima));
+        const uint8_t* from = group + layout.quanta;
         if constexpr (wide) {
-            const uint8_t* from = tile + layout.quanta + g * 512;
 #pragma GCC unroll 8
             for (int j = 0; j < 8; ++j) quanta[j] = load_bytes(from + 64 * j);
         } else {
-            const uint8_t* from = tile + layout.quanta + g * 256;
 #pragma GCC unroll 4
             for (int j = 0; j < 4; ++j) {
                 const u8x64 both = load_bytes(from + 64 * j);
@@ -46,7 +44,7 @@ struct Group {
         }
         if constexpr (five_bits) {
             uint64_t bits[8];
-            std::memcpy(bits, tile + layout.fifth_bits + g * 64, 64);
+            std::memcpy(bits, group + layout.fifth_bits, 64);
 #pragma GCC unroll 8
             for (int j = 0; j < 8; ++j) quanta[j] = add_sixteen(quanta[j], bits[j]);
         }
@@ -67,16 +65,13 @@ template <Kind kind, int tokens>
 inline __attribute__((always_inline)) void multiply_quantised(const Weight& weight, const uint8_t* tile,
                                                               const Activations& x, int first, f32x16* totals) {
     const int groups = weight.groups(), stride = x.groups();
-    const size_t share = weight.layout.bytes / groups;
     const int8_t* quanta = x.quanta + static_cast<size_t>(first) * stride * GROUP;
     const size_t at = static_cast<size_t>(first) * stride;
     f32x16 total[tokens];
 #pragma GCC unroll 8
     for (int t = 0; t < tokens; ++t) total[t] = f32x16{};
     for (int g = 0; g < groups; ++g) {
-        const Group<kind> group(tile, weight.layout, g);
-        // A part of the next tile while this one is computed.
-        if (first == 0) prefetch(tile + weight.layout.bytes + g * share, share);
+        const Group<kind> group(tile + g * weight.layout.group, weight.layout);
 #pragma GCC unroll 8
         for (int t = 0; t < tokens; ++t) {
             const int8_t* row = quanta + (static_cast<size_t>(t) * stride + g) * GROUP;
@@ -198,20 +193,19 @@ void embed_quantised(const Weight& table, const uint8_t* tile, int lane, float* 
     using Parts = Group<kind>;
     const TileLayout& layout = table.layout;
     for (int col = 0; col < table.cols; ++col) {
-        const int g = col / GROUP, j = col % GROUP / 4, place = 4 * lane + col % 4;
+        const int j = col % GROUP / 4, place = 4 * lane + col % 4;
+        const uint8_t* group = tile + col / GROUP * layout.group;
         int quantum;
         if constexpr (Parts::wide) {
-            quantum = tile[layout.quanta + g * 512 + 64 * j + place] - 128;
+            quantum = group[layout.quanta + 64 * j + place] - 128;
         } else {
-            const int both = tile[layout.quanta + g * 256 + 64 * (j % 4) + place];
+            const int both = group[layout.quanta + 64 * (j % 4) + place];
             quantum = (j < 4 ? both & 15 : both >> 4) - Parts::offset;
             if constexpr (Parts::five_bits)
-                quantum += (tile[layout.fifth_bits + g * 64 + 8 * j + place / 8] >> place % 8 & 1) << 4;
+                quantum += (group[layout.fifth_bits + 8 * j + place / 8] >> place % 8 & 1) << 4;
         }
-        const float scale = half_at(tile, static_cast<size_t>(g) * TILE + lane);
-        out[col] = scale * static_cast<float>(quantum);
-        if constexpr (Parts::has_minimum)
-            out[col] += half_at(tile + layout.minima, static_cast<size_t>(g) * TILE + lane);
+        out[col] = half_at(group, lane) * static_cast<float>(quantum);
+        if constexpr (Parts::has_minimum) out[col] += half_at(group + layout.minima, lane);
     }
 }
 

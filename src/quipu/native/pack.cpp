@@ -231,19 +231,18 @@ void quantise_to_four_bits(Block& block) {
 
 // ---- writing
 
-void write_block(const Block& block, Kind kind, const TileLayout& layout, uint8_t* tile, int lane, size_t g) {
-    const size_t half_at = 2 * (g * TILE + lane);
-    std::memcpy(tile + half_at, &block.scale, 2);
-    if (layout.fifth_bits > layout.minima) std::memcpy(tile + layout.minima + half_at, &block.minimum, 2);
+void write_block(const Block& block, Kind kind, const TileLayout& layout, uint8_t* group, int lane) {
+    std::memcpy(group + 2 * lane, &block.scale, 2);
+    if (layout.fifth_bits > layout.minima) std::memcpy(group + layout.minima + 2 * lane, &block.minimum, 2);
     for (int col = 0; col < GROUP; ++col) {
         const int j = col / 4, place = 4 * lane + col % 4;
         if (kind == Kind::Q8_0) {
-            tile[layout.quanta + g * 512 + 64 * j + place] = static_cast<uint8_t>(block.quanta[col]);
+            group[layout.quanta + 64 * j + place] = static_cast<uint8_t>(block.quanta[col]);
             continue;
         }
-        tile[layout.quanta + g * 256 + 64 * (j % 4) + place] |= (block.quanta[col] & 15) << (j < 4 ? 0 : 4);
+        group[layout.quanta + 64 * (j % 4) + place] |= (block.quanta[col] & 15) << (j < 4 ? 0 : 4);
         if (layout.quanta > layout.fifth_bits)
-            tile[layout.fifth_bits + g * 64 + 8 * j + place / 8] |= (block.quanta[col] >> 4) << place % 8;
+            group[layout.fifth_bits + 8 * j + place / 8] |= (block.quanta[col] >> 4) << place % 8;
     }
 }
 
@@ -287,7 +286,7 @@ void pack_row(const Stored& stored, const uint8_t* row, size_t cols, Kind kind, 
             from = tail.data();
         }
         const Block block = read_block(stored, from, g, kind);
-        write_block(block, kind, layout, tile, lane, g);
+        write_block(block, kind, layout, tile + g * layout.group, lane);
         if (block.content != Block::EXACT) add_error(block, kind, weights, error);
     }
 }

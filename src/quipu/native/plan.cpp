@@ -18,6 +18,14 @@ T* allocate(size_t count) {
     return static_cast<T*>(memory);
 }
 
+// Context::block for a step of `count` tokens: as many blocks for each thread, none much longer than 16.
+int block_of_tokens(int count, int threads) {
+    constexpr int LEAST = 8, USUAL = 16;  // tokens: kernels multiply eight at once
+    if (threads == 1 || count < LEAST * threads) return 0;
+    const int blocks = threads * std::max(1, count / (USUAL * threads));
+    return (count + blocks - 1) / blocks;
+}
+
 }  // namespace
 
 void Buffer::Free::operator()(void* memory) const { std::free(memory); }
@@ -70,6 +78,7 @@ LayerCache* Plan::cache(CacheKind kind, int kv_heads, int head_size, int blocks)
     layer->kind = kind;
     layer->kv_heads = kv_heads;
     layer->head_size = head_size;
+    layer->blocks = blocks;
     const size_t elements = static_cast<size_t>(blocks) * kv_heads * BLOCK * head_size;
     const size_t item = kind == CacheKind::F32 ? 4 : kind == CacheKind::F16 ? 2 : 1;
     const auto take = [this](size_t bytes) {
@@ -88,21 +97,21 @@ LayerCache* Plan::cache(CacheKind kind, int kv_heads, int head_size, int blocks)
 }
 
 void Plan::run(Batch& batch) {
-    const Context context{kernels_, batch, pool_.size()};
+    const Context context{kernels_, batch, pool_.size(), block_of_tokens(batch.count(), pool_.size())};
     const int most = std::max(batch.count(), static_cast<int>(batch.rows.size()));
     for (auto& buffer : buffers_) buffer->reserve(most);
     if (counters_.size() != steps_.size()) counters_ = std::vector<Counter>(steps_.size());
-    needed_.assign(steps_.size(), 0);
-    for (size_t place = 0; place < steps_.size(); ++place) {
-        counters_[place].next.store(0, std::memory_order_relaxed);
-        steps_[place]->prepare(context);
-        needed_[place] = steps_[place]->needed(context);
+    for (Counter& counter : counters_) counter.next.store(0, std::memory_order_relaxed);
+    needed_.clear();
+    for (const auto& step : steps_) {
+        step->prepare(context);
+        if (step->needed(context)) needed_.push_back(step.get());
     }
     const auto task = [&](int thread) {
-        for (size_t place = 0; place < steps_.size(); ++place) {
-            if (!needed_[place]) continue;
-            steps_[place]->run(context, Share(counters_[place].next, context.threads), thread);
-            pool_.barrier();
+        for (size_t place = 0; place < needed_.size(); ++place) {
+            const bool alone = context.by_token() && place > 0 && needed_[place]->local() && needed_[place - 1]->local();
+            if (place > 0 && !alone) pool_.barrier();
+            needed_[place]->run(context, Share(counters_[place].next, context, thread), thread);
         }
     };
     pool_.run(task);

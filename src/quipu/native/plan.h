@@ -2,6 +2,7 @@
 // in which order; engine/native_runner.py says that. Adding one adds steps here at most.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -56,33 +57,62 @@ private:
     std::unique_ptr<int32_t[], Free> sums_;
 };
 
-// Which items of a part of the work this thread takes next; every item is taken once.
-class Share {
-public:
-    Share(std::atomic<int>& next, int threads) : next_(next), threads_(threads) {}
-
-    // Calls work(first, last) for ranges that together are [0, items): a few for each thread, so that one that the
-    // machine holds up does not hold up all.
-    template <typename Work>
-    void ranges(int items, const Work& work) {
-        const int length = std::max(1, items / (threads_ * 4));
-        for (int first; (first = next_.fetch_add(length, std::memory_order_relaxed)) < items;)
-            work(first, std::min(first + length, items));
-    }
-    template <typename Work>
-    void each(int items, const Work& work) {
-        for (int item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < items;) work(item);
-    }
-
-private:
-    std::atomic<int>& next_;
-    int threads_;
+// Tokens [first, last).
+struct Range {
+    int first, last;
 };
 
 struct Context {
     const Kernels& kernels;
     const Batch& batch;
     int threads;
+    // Of a long step every thread takes whole tokens through a layer: lines that one core has written reach another
+    // one slowly. Tokens are dealt out in blocks of so many, for attention costs the more the later a token is. 0: a
+    // short step, of which every thread takes some rows of every matrix.
+    int block;
+
+    bool by_token() const { return block > 0; }
+    int owner(int token) const { return token / block % threads; }
+};
+
+// The part of a step's work that a thread takes; every item is taken once.
+class Share {
+public:
+    Share(std::atomic<int>& next, const Context& context, int thread) : next_(next), context_(context), thread_(thread) {}
+
+    // Calls work(item) for items [0, items), for whoever comes.
+    template <typename Work>
+    void each(int items, const Work& work) {
+        for (int item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < items;) work(item);
+    }
+    // Calls work(first, last) for ranges that together are [0, items): a few for each thread, so that one that the
+    // machine holds up does not hold up all.
+    template <typename Work>
+    void ranges(int items, const Work& work) {
+        const int length = std::max(1, items / (context_.threads * 2));
+        for (int first; (first = next_.fetch_add(length, std::memory_order_relaxed)) < items;)
+            work(first, std::min(first + length, items));
+    }
+    // Calls work(token) for the tokens of the batch, its own where they are dealt out.
+    template <typename Work>
+    void tokens(const Work& work) {
+        if (!context_.by_token()) return each(context_.batch.count(), work);
+        for (const Range own : blocks())
+            for (int token = own.first; token < own.last; ++token) work(token);
+    }
+    // The blocks of tokens that are its own.
+    std::vector<Range> blocks() const {
+        std::vector<Range> found;
+        const int count = context_.batch.count(), step = context_.block * context_.threads;
+        for (int first = thread_ * context_.block; first < count; first += step)
+            found.push_back({first, std::min(first + context_.block, count)});
+        return found;
+    }
+
+private:
+    std::atomic<int>& next_;
+    const Context& context_;
+    int thread_;
 };
 
 class Step {
@@ -92,6 +122,8 @@ public:
     virtual void prepare(const Context&) {}
     // False where this batch needs nothing of it.
     virtual bool needed(const Context&) const { return true; }
+    // True if, where tokens are dealt out, a thread reads and writes nothing but rows of its own ones.
+    virtual bool local() const { return false; }
     // Called in every thread at once.
     virtual void run(const Context&, Share share, int thread) = 0;
 };
@@ -120,7 +152,7 @@ private:
         std::atomic<int> next{0};
     };
     std::vector<Counter> counters_;
-    std::vector<char> needed_;
+    std::vector<Step*> needed_;  // of this batch
 };
 
 }  // namespace quipu

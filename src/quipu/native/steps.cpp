@@ -15,13 +15,23 @@ int count(const Context& context, Extent extent) {
     return context.batch.scored;
 }
 
+// Calls work(t) for this thread's part of the rows of `extent`.
+template <typename Work>
+void each_row(const Context& context, Extent extent, Share share, const Work& work) {
+    if (extent == Extent::ALL)
+        share.tokens(work);
+    else
+        share.each(count(context, extent), work);
+}
+
 struct Embed : Step {
     const Weight* table;
     Buffer* out;
     Embed(const Weight* table, Buffer* out) : table(table), out(out) {}
+    bool local() const override { return true; }
     void run(const Context& context, Share share, int) override {
         const Activations to = out->activations();
-        share.each(context.batch.count(), [&](int t) {
+        share.tokens([&](int t) {
             context.kernels.embed(*table, context.batch.tokens[t], out->row(t));
             if (to.quanta != nullptr) context.kernels.quantise(out->row(t), to, t);
         });
@@ -50,9 +60,10 @@ struct RmsNorm : Step {
     RmsNorm(Buffer* in, const float* weight, float epsilon, Buffer* out, Extent extent)
         : in(in), weight(weight), epsilon(epsilon), out(out), extent(extent) {}
     bool needed(const Context& context) const override { return count(context, extent) > 0; }
+    bool local() const override { return extent == Extent::ALL; }
     void run(const Context& context, Share share, int) override {
         const Activations to = out->activations();
-        share.each(count(context, extent), [&](int t) { context.kernels.rms_norm(in->row(t), weight, epsilon, to, t); });
+        each_row(context, extent, share, [&](int t) { context.kernels.rms_norm(in->row(t), weight, epsilon, to, t); });
     }
 };
 
@@ -70,20 +81,34 @@ struct Linear : Step {
         }
     }
     bool needed(const Context& context) const override { return count(context, extent) > 0; }
+    bool local() const override { return extent == Extent::ALL; }
     void run(const Context& context, Share share, int) override {
-        const Activations x = in->activations();
-        share.ranges(tiles, [&](int first, int last) {
-            int begin = 0, column = 0;  // of the weight, among all tiles and in a row of `out`
-            for (const Weight* weight : weights) {
-                const int end = begin + weight->tiles();
-                const int from = std::max(first, begin), to = std::min(last, end);
-                if (from < to)
-                    context.kernels.multiply(*weight, x, count(context, extent), from - begin, to - begin, out->values(),
-                                             out->cols(), column, add);
-                begin = end;
-                column += weight->rows;
-            }
-        });
+        if (!context.by_token() || extent != Extent::ALL)
+            return share.ranges(tiles, [&](int first, int last) {
+                multiply(context, {0, count(context, extent)}, first, last);
+            });
+        // Some tiles at a time: they stay in the nearest caches for all of a thread's tokens.
+        const std::vector<Range> own = share.blocks();
+        for (int first = 0; first < tiles; first += NEAR)
+            for (const Range block : own) multiply(context, block, first, std::min(first + NEAR, tiles));
+    }
+
+private:
+    static constexpr int NEAR = 8;
+
+    // Tiles [first, last) of all weights, counted through, for some tokens.
+    void multiply(const Context& context, Range tokens, int first, int last) {
+        const Activations x = in->activations().from(tokens.first);
+        int begin = 0, column = 0;  // of the weight, among all tiles and in a row of `out`
+        for (const Weight* weight : weights) {
+            const int end = begin + weight->tiles();
+            const int from = std::max(first, begin), to = std::min(last, end);
+            if (from < to)
+                context.kernels.multiply(*weight, x, tokens.last - tokens.first, from - begin, to - begin,
+                                         out->row(tokens.first), out->cols(), column, add);
+            begin = end;
+            column += weight->rows;
+        }
     }
 };
 
@@ -92,47 +117,54 @@ struct Angles : Step {
     std::vector<float> frequencies;
     Buffer* out;
     Angles(std::vector<float> frequencies, Buffer* out) : frequencies(std::move(frequencies)), out(out) {}
+    bool local() const override { return true; }
     void run(const Context& context, Share share, int) override {
-        share.ranges(context.batch.count(), [&](int first, int last) {
-            for (int t = first; t < last; ++t) {
-                float *cosine = out->row(t), *sine = cosine + frequencies.size();
-                for (size_t pair = 0; pair < frequencies.size(); ++pair) {
-                    // The product in float32, as in the reference implementations.
-                    const double angle = static_cast<float>(context.batch.positions[t]) * frequencies[pair];
-                    cosine[pair] = static_cast<float>(std::cos(angle));
-                    sine[pair] = static_cast<float>(std::sin(angle));
-                }
+        share.tokens([&](int t) {
+            float *cosine = out->row(t), *sine = cosine + frequencies.size();
+            for (size_t pair = 0; pair < frequencies.size(); ++pair) {
+                // The product in float32, as in the reference implementations.
+                const double angle = static_cast<float>(context.batch.positions[t]) * frequencies[pair];
+                cosine[pair] = static_cast<float>(std::cos(angle));
+                sine[pair] = static_cast<float>(std::sin(angle));
             }
         });
     }
 };
 
-// One item is a token's key head with the queries that share it.
 struct RotateAppend : Step {
     Buffer *qkv, *angles;
     LayerCache* cache;
     int heads;
     RotateAppend(Buffer* qkv, Buffer* angles, LayerCache* cache, int heads)
         : qkv(qkv), angles(angles), cache(cache), heads(heads) {}
+    bool local() const override { return true; }
     void run(const Context& context, Share share, int) override {
+        const int kv_heads = cache->kv_heads;
+        if (context.by_token())
+            return share.tokens([&](int t) {
+                for (int head = 0; head < kv_heads; ++head) rotate(context, t, head);
+            });
+        share.ranges(context.batch.count() * kv_heads, [&](int first, int last) {
+            for (int item = first; item < last; ++item) rotate(context, item / kv_heads, item % kv_heads);
+        });
+    }
+
+private:
+    // A token's key head with the queries that share it.
+    void rotate(const Context& context, int t, int head) {
         const Batch& batch = context.batch;
         const int size = cache->head_size, kv_heads = cache->kv_heads, group = heads / kv_heads;
+        const int position = batch.positions[t];
         const float scale = 1.0f / std::sqrt(static_cast<float>(size));
-        share.ranges(batch.count() * kv_heads, [&](int first, int last) {
-            for (int item = first; item < last; ++item) {
-                const int t = item / kv_heads, head = item % kv_heads, position = batch.positions[t];
-                const float *cosine = angles->row(t), *sine = cosine + size / 2;
-                float* query = qkv->row(t) + static_cast<size_t>(head) * group * size;
-                for (int each = 0; each < group; ++each, query += size)
-                    context.kernels.rotate(query, cosine, sine, size, scale);
-                float* key = qkv->row(t) + static_cast<size_t>(heads + head) * size;
-                context.kernels.rotate(key, cosine, sine, size, 1.0f);
-                const Span& span = batch.spans[batch.span_of[t]];
-                const int block = batch.blocks[span.blocks + position / BLOCK];
-                context.kernels.append(*cache, head, block, position % BLOCK, key,
-                                       key + static_cast<size_t>(kv_heads) * size);
-            }
-        });
+        const float *cosine = angles->row(t), *sine = cosine + size / 2;
+        float* query = qkv->row(t) + static_cast<size_t>(head) * group * size;
+        for (int each = 0; each < group; ++each, query += size)
+            context.kernels.rotate(query, cosine, sine, size, scale);
+        float* key = qkv->row(t) + static_cast<size_t>(heads + head) * size;
+        context.kernels.rotate(key, cosine, sine, size, 1.0f);
+        const Span& span = batch.spans[batch.span_of[t]];
+        const int block = batch.blocks[span.blocks + position / BLOCK];
+        context.kernels.append(*cache, head, block, position % BLOCK, key, key + static_cast<size_t>(kv_heads) * size);
     }
 };
 
@@ -153,6 +185,7 @@ struct AttentionItems {
     int heads, chunk;
     Buffer* out;
     std::vector<Item> items;
+    std::vector<std::vector<Item>> owned;  // of each thread, where tokens are dealt out
     std::vector<Merge> merges;
     std::vector<float> partials;
     std::vector<std::vector<float>> scratch;  // of each thread
@@ -163,6 +196,7 @@ struct AttentionItems {
         const Batch& batch = context.batch;
         items.clear();
         merges.clear();
+        owned.assign(context.threads, {});
         if (scratch.size() < static_cast<size_t>(context.threads))
             scratch.resize(context.threads, std::vector<float>(attention_scratch(cache->head_size)));
         size_t partial = 0;
@@ -172,10 +206,14 @@ struct AttentionItems {
                 partial += width * cache->kv_heads * one_token(batch, span, partial, width);
                 continue;
             }
-            for (int first = 0; first < span.count; first += TOKENS)
+            for (int first = 0, count; first < span.count; first += count) {
+                const int token = span.first + first;
+                count = std::min(TOKENS, span.count - first);
+                if (context.by_token()) count = std::min(count, context.block - token % context.block);
+                std::vector<Item>& to = context.by_token() ? owned[context.owner(token)] : items;
                 for (int head = 0; head < cache->kv_heads; ++head)
-                    items.push_back({work(batch, span, first, std::min(TOKENS, span.count - first), head),
-                                     span.first + first, -1, 0});
+                    to.push_back({work(batch, span, first, count, head), token, -1, 0});
+            }
         }
         if (partials.size() < partial) partials.resize(partial);
         // The longest first: what is left at the end is short.
@@ -183,14 +221,8 @@ struct AttentionItems {
     }
 
     void run(const Context& context, Share share, int thread) {
-        share.each(static_cast<int>(items.size()), [&](int place) {
-            Item item = items[place];
-            item.work.scratch = scratch[thread].data();
-            if (item.piece >= 0)
-                context.kernels.attend_piece(item.work, item.piece, partials.data() + item.partial);
-            else
-                context.kernels.attend(item.work, to(item.token, item.work.head), out->cols());
-        });
+        for (const Item& item : owned[thread]) attend(context, item, thread);
+        share.each(static_cast<int>(items.size()), [&](int place) { attend(context, items[place], thread); });
     }
 
     void merge(const Context& context, Share share, int thread) {
@@ -203,6 +235,14 @@ struct AttentionItems {
 
 private:
     static constexpr int TOKENS = 16;  // of a prompt, in one item
+
+    void attend(const Context& context, Item item, int thread) {
+        item.work.scratch = scratch[thread].data();
+        if (item.piece >= 0)
+            context.kernels.attend_piece(item.work, item.piece, partials.data() + item.partial);
+        else
+            context.kernels.attend(item.work, to(item.token, item.work.head), out->cols());
+    }
 
     static long cost(const Item& item) {
         return item.piece >= 0 ? ATTENTION_PIECE
@@ -261,18 +301,20 @@ struct Quantise : Step {
     bool needed(const Context& context) const override {
         return buffer->activations().quanta != nullptr && count(context, extent) > 0;
     }
+    bool local() const override { return extent == Extent::ALL; }
     void run(const Context& context, Share share, int) override {
         const Activations to = buffer->activations();
-        share.each(count(context, extent), [&](int t) { context.kernels.quantise(buffer->row(t), to, t); });
+        each_row(context, extent, share, [&](int t) { context.kernels.quantise(buffer->row(t), to, t); });
     }
 };
 
 struct Swiglu : Step {
     Buffer *gate_up, *out;
     Swiglu(Buffer* gate_up, Buffer* out) : gate_up(gate_up), out(out) {}
+    bool local() const override { return true; }
     void run(const Context& context, Share share, int) override {
         const Activations to = out->activations();
-        share.each(context.batch.count(), [&](int t) { context.kernels.swiglu(gate_up->row(t), to, t); });
+        share.tokens([&](int t) { context.kernels.swiglu(gate_up->row(t), to, t); });
     }
 };
 

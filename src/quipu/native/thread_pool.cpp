@@ -30,7 +30,7 @@ int cores() {  // that this process may use
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-constexpr auto SPIN = std::chrono::microseconds(100);  // about what the engine does between two steps
+constexpr auto SPIN = std::chrono::microseconds(300);  // more than the engine does between two steps
 
 }  // namespace
 
