@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import json
+import os
 import re
 import sys
 from importlib.util import find_spec
@@ -15,12 +16,14 @@ from quipu import cli
 from quipu.bench import llama_cpp, plot, report, shapes
 from quipu.bench.child import Child, seconds_to_first_byte
 from quipu.bench.quality import TOKENS, text
+from quipu.bench.serving import Served
 from quipu.cli import bench, main
 from quipu.errors import MeasurementFailed
 from quipu.model.checkpoint import open_checkpoint
 
 TINY = Path(__file__).parents[1] / "golden" / "llama3-tiny"
-FIGURES = {"pp512", "ttft", "tg128", "deep", "memory", "x16", "load", "load_first"}
+PEERS = {"pp512", "ttft", "tg128", "deep", "memory", "x16", "load"}
+FIGURES = {*PEERS, "load_first", "engine16"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_json(measured: dict) -> None:
     assert found["model"]["name"] == "llama3-tiny"
     [ours] = found["engines"]
     assert (ours["name"], ours["format"]) == ("quipu", "F32")
-    assert ours["figures"].keys() == FIGURES  # without a tokenizer nothing can be chatted
+    assert ours["figures"].keys() == FIGURES  # without a tokenizer nothing can be chatted or served
     values = [value for each in (*ours["figures"].values(), *found["limits"].values()) for value in each]
     assert len(values) == len(FIGURES) + 2
     assert min(values) > 0
@@ -119,7 +122,7 @@ def test_a_peer_in_two_formats(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     assert main(["bench", str(path), "--quick", "--peer", "llama.cpp", "--peer-format", "q4_0,q8_0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["format"] for each in found["engines"]] == ["Q4_0", "q4_0", "q8_0"]
-    assert found["engines"][1]["figures"].keys() == FIGURES - {"load_first"}
+    assert found["engines"][1]["figures"].keys() == PEERS
     assert found["engines"][1]["weights"] < found["engines"][2]["weights"]
     assert all(each["quality"]["kl"] < 0.05 for each in found["engines"])
     assert found["engines"][1]["variants"].keys() == {"pp512", "ttft", "tg128", "deep", "x16"}
@@ -134,6 +137,22 @@ def test_a_shape_is_a_model_of_random_weights(tmp_path: Path) -> None:
     values = opened.tensors["model.layers.1.mlp.down_proj.weight"].float32()
     assert values.std() == pytest.approx(128**-0.5, rel=0.05)
     assert len(gguf.GGUFReader(path).tensors) == len(opened.tensors)
+
+
+def test_sixteen_streams_over_http(smollm2_file: Path) -> None:
+    with Served(str(smollm2_file), 49152, {"threads": "2"}, os.environ) as server:
+        assert server.rate() > 0
+    with pytest.raises(MeasurementFailed, match=r"quipu serve did not start: .*nowhere"):
+        Served(str(smollm2_file.with_name("nowhere.gguf")), 49152, {}, os.environ)
+
+
+def test_what_http_leaves_of_the_engine(measured: dict) -> None:
+    found = measured["found"]
+    assert "x16 over HTTP / through the engine" not in [cells[0] for cells in report.table(found)]
+    [ours] = found["engines"]
+    figures = {**ours["figures"], "engine16": [1000.0, 900.0, 800.0], "http16": [900.0, 900.0, 400.0]}
+    served = {**found, "engines": [{**ours, "figures": figures}]}
+    assert row(served, "x16 over HTTP / through the engine") == ["0.90 (0.50..1.00)"]
 
 
 def test_the_story_has_two_thousand_tokens(smollm2) -> None:

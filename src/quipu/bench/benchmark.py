@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from quipu.bench import llama_cpp, quality, shapes
 from quipu.bench.child import Child, seconds_to_first_byte
 from quipu.bench.contender import Contender, Options, ours, peer
 from quipu.bench.measures import DEEP, MEASURES, ROOM_EACH, STEPS, TOGETHER
+from quipu.bench.serving import Served
 from quipu.engine.machine import processor
 from quipu.errors import InvalidRequest
 from quipu.model.checkpoint import Checkpoint, open_checkpoint
@@ -40,6 +42,7 @@ def measure(model: str | None, shape: str | None, options: Options, report: Prog
         with Child({"kind": "limits", "threads": options.threads}, {"OPENBLAS_NUM_THREADS": "1"}) as limits:
             run.starts()
             run.rounds(limits)
+            run.serving()
         return run.as_dict()
 
 
@@ -66,6 +69,7 @@ class _Run:
         self.text: dict[str, Any] | None = None
         self._report, self._done = report, 0
         self._total = (1 + len(options.formats)) * (options.rounds + (options.rounds + 1) * len(MEASURES))
+        self._total += 2 * (options.rounds + 1)
         # Packed weights go where nobody else's are: a first start is one.
         self._environment = {"QUIPU_CACHE": str(folder / "cache")}
         self.contenders = [ours(checkpoint, options, self.depth)]
@@ -105,6 +109,26 @@ class _Run:
                 each.variants = {name: way for name, way in child.ask("variants").items() if way}
             if self.shape is None:
                 self._quality(children)
+
+    def serving(self) -> None:
+        """Sixteen streams of ours through the engine and, with a tokenizer, over HTTP. The first round warms up."""
+        [each] = [each for each in self.contenders if each.ours]
+        job = {**each.job(self.options, self.depth, self.room), "kind": "engine"}
+        with ExitStack() as opened:
+            engine = opened.enter_context(Child(job, self._environment))
+            asked: dict[str, Callable[[], float]] = {"engine16": lambda: engine.ask("rate")}
+            if self.checkpoint.tokenizer_source is not None:
+                loading = {name: str(value) for name, value in job["options"].items()}
+                vocabulary = self.checkpoint.config.vocabulary
+                asked["http16"] = opened.enter_context(
+                    Served(str(each.path), vocabulary, loading, {**os.environ, **self._environment})
+                ).rate
+            for round_number in range(self.options.rounds + 1):
+                for name, rate in asked.items():
+                    self._next(f"{name} of {each.name} {each.format}")
+                    found = rate()
+                    if round_number:
+                        each.add(name, found)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON. Times are UTC."""

@@ -19,6 +19,8 @@ many times better quipu is than the best of the others: the median of the rounds
 * pp512: tokens a second of a prompt of 512 tokens, from an empty cache, logits of the last one.
 * tg128: tokens a second of one sequence, 128 steps after a prompt of 64; then the same after a long prompt.
 * x16: tokens a second of 16 sequences together, summed; 32 steps after prompts of 64.
+* x16 through the engine: the same with the scheduler and greedy sampling, from 16 requests of 64 tokens to the end of
+  their answers of 128; over HTTP: 16 clients that stream the same from quipu's server on this machine.
 * first token: seconds from a prompt of 512 tokens to its likeliest next token. All these without sampling, without
   tokenizing.
 * load: seconds until a model can be asked, in a new process; the first load packs the weights.
@@ -50,6 +52,8 @@ ROWS: tuple[tuple[str, str, Callable[[float], str], bool], ...] = (
     ("tg128", "tg128, tokens/s", rate, True),
     ("deep", "tg128 after {depth}, tokens/s", rate, True),
     ("x16", "x16, tokens/s", rate, True),
+    ("engine16", "x16 through the engine, tokens/s", rate, True),
+    ("http16", "x16 over HTTP, tokens/s", rate, True),
     ("ttft", "first token, s", seconds, False),
     ("load_first", "first load, s", seconds, False),
     ("load", "load, s", seconds, False),
@@ -144,7 +148,16 @@ def _shares(found: Mapping[str, Any]) -> list[list[str]]:
     for each in found["engines"]:
         done = median(each["figures"]["pp512"]) * each["work"]["pp512"]["operations"] / 1e9
         cells.append(f"{done:.0f} ({100 * done / peak:.0f} %)")
-    return [*rows, [f"pp512, G operations/s (of {INT8} × float32)", *cells]]
+    return [*rows, [f"pp512, G operations/s (of {INT8} × float32)", *cells], *_over_http(found["engines"][0])]
+
+
+def _over_http(ours: Mapping[str, Any]) -> list[list[str]]:
+    """What HTTP leaves of the engine's rate: the median of the rounds' ratios."""
+    figures = ours["figures"]
+    if "http16" not in figures:
+        return []
+    ratios = [http / engine for http, engine in zip(figures["http16"], figures["engine16"], strict=True)]
+    return [["x16 over HTTP / through the engine", _spread(ratios, lambda value: f"{value:.2f}")]]
 
 
 def _quality(engines: Sequence[Mapping[str, Any]]) -> list[list[str]]:

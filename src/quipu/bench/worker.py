@@ -17,9 +17,11 @@ import numpy as np
 
 from quipu.bench import llama_cpp
 from quipu.bench.limits import Limits
-from quipu.bench.measures import MEASURES, Timed, random_tokens
+from quipu.bench.measures import MEASURES, TOGETHER, Timed, random_tokens
 from quipu.bench.ours import Ours
 from quipu.bench.quality import quality, text
+from quipu.bench.serving import CONTEXT, engine_rate
+from quipu.engine.load import load
 from quipu.engine.memory import peak_memory
 from quipu.errors import QuipuError, UnsupportedCheckpoint
 
@@ -53,6 +55,10 @@ def _work(job: dict[str, Any], reply: Reply) -> None:
         case "limits":
             limits = Limits(job["threads"])
             _answer({"read": lambda _: limits.read(), "multiply": lambda _: limits.multiply()}, reply)
+        case "engine":
+            options = {**job["options"], "context": CONTEXT, "concurrency": TOGETHER}
+            model = load(job["path"], device="cpu", runner="native", speculate="off", **options)
+            _answer({"rate": lambda _: engine_rate(model.engine, model.engine.vocabulary)}, reply)
         case _:
             _measure(job, reply)
 
