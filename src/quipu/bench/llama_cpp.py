@@ -32,7 +32,7 @@ def check(formats: Sequence[str]) -> None:
 
 
 class LlamaCpp:
-    """See ``measures.Timed``. Contexts of its own for one sequence and for 16, as it splits a cache evenly."""
+    """See ``measures.Timed``. A cache is split evenly: one sequence, 16, and the deep one have contexts of their own."""
 
     variants: Sequence[str] = ("flash attention", "without")
 
@@ -48,7 +48,7 @@ class LlamaCpp:
         self.vocabulary = int(self.api.llama_vocab_n_tokens(self.api.llama_model_get_vocab(self.model)))
         self._batch = self.api.llama_batch_init(PROMPT, 0, 1)
         self._variant = self.variants[0]
-        self._contexts: dict[bool, tuple[str, Any]] = {}
+        self._contexts: dict[str, tuple[str, Any]] = {}
         self.reset(1)
 
     def use(self, variant: str) -> None:
@@ -57,17 +57,15 @@ class LlamaCpp:
 
     def reset(self, sequences: int) -> None:
         """A context as wanted, warm: what it takes from the system it has then taken."""
-        several = sequences > 1
-        variant, self._context = self._contexts.get(several, ("", None))
-        if variant != self._variant:
-            if self._context is not None:
-                self.api.llama_free(self._context)
-            self._context = self._made(several)
-            self._contexts[several] = self._variant, self._context
-            for _ in range(2):
-                self.step([(0, range(2), 0)])
-                self._clear()
+        self._choose("several" if sequences > 1 else "one")
         self._clear()
+
+    def recall(self) -> bool:
+        """Tokens behind the first ``depth`` are removed from its cache."""
+        if self._choose("deep"):
+            return False
+        self.api.llama_memory_seq_rm(self.api.llama_get_memory(self._context), 0, self.depth, -1)
+        return True
 
     def step(self, parts: Sequence[Part], *, every: bool = False) -> list[NDArray[np.float32]]:
         """One batch of at most 512 tokens."""
@@ -86,7 +84,21 @@ class LlamaCpp:
         rows = [self._logits(place) for place in wanted]
         return [np.stack(rows)] if every else [row[None] for row in rows]
 
-    def _made(self, several: bool) -> Any:
+    def _choose(self, purpose: str) -> bool:
+        """Whether the context had to be made."""
+        variant, self._context = self._contexts.get(purpose, ("", None))
+        if variant == self._variant:
+            return False
+        if self._context is not None:
+            self.api.llama_free(self._context)
+        self._context = self._made(several=purpose == "several")
+        self._contexts[purpose] = self._variant, self._context
+        for _ in range(2):
+            self.step([(0, range(2), 0)])
+            self._clear()
+        return True
+
+    def _made(self, *, several: bool) -> Any:
         options = self.api.llama_context_default_params()
         options.n_ctx = TOGETHER * 2 * ROOM_EACH if several else -(-self._room // 256) * 256
         options.n_seq_max = TOGETHER if several else 1

@@ -2,7 +2,7 @@
 
 pp512   prompt tokens a second: 512 tokens into an empty cache, logits of the last one
 tg128   tokens a second of one sequence: 128 steps of one token, after a prompt of 64
-deep    the same after 4,000 tokens, or as many as the context allows
+deep    the same after 4,000 tokens, or as many as the context allows; they are computed once, for all rounds
 x16     tokens a second of 16 sequences together: 32 steps of 16 tokens, after prompts of 64
 ttft    seconds to the first token of a prompt of 512, the likeliest
 memory  most bytes of the process, while loading or after pp512 and tg128; those of mapped files count
@@ -49,6 +49,10 @@ class Timed(Protocol):
         """Forget all tokens; up to so many sequences follow."""
         ...
 
+    def recall(self) -> bool:
+        """Go on after the first ``depth`` tokens of a sequence that is kept apart; False if they are yet to come."""
+        ...
+
     def step(self, parts: Sequence[Part], *, every: bool = False) -> list[NDArray[np.float32]]:
         """Logits of the last token of each part, or of all: float32 [rows, vocabulary]."""
         ...
@@ -86,6 +90,17 @@ def decode_rate(engine: Timed, sequences: int, before: int, steps: int) -> float
     engine.reset(sequences)
     for sequence in range(sequences):
         fill(engine, sequence, before)
+    return _rate_of_steps(engine, sequences, before, steps)
+
+
+def deep_rate(engine: Timed) -> float:
+    """deep."""
+    if not engine.recall():
+        fill(engine, 0, engine.depth)
+    return _rate_of_steps(engine, 1, engine.depth, STEPS)
+
+
+def _rate_of_steps(engine: Timed, sequences: int, before: int, steps: int) -> float:
     tokens = random_tokens(engine, sequences * steps, 1000)
     start = time.perf_counter()
     for step in range(steps):
@@ -94,7 +109,7 @@ def decode_rate(engine: Timed, sequences: int, before: int, steps: int) -> float
 
 
 def memory(engine: Timed) -> float:
-    """Asked before any measure with 16 sequences, which some engines keep a cache of their own for."""
+    """Asked before any measure that some engines keep a cache of its own for: 16 sequences, a long context."""
     with suppress(OSError):  # where it cannot be forgotten, variants that were only tried count, too
         Path("/proc/self/clear_refs").write_text("5")
     first_token(engine)
@@ -106,7 +121,7 @@ MEASURES: dict[str, Callable[[Timed], float]] = {
     "pp512": prompt_rate,
     "ttft": first_token,
     "tg128": lambda engine: decode_rate(engine, 1, BEFORE, STEPS),
-    "deep": lambda engine: decode_rate(engine, 1, engine.depth, STEPS),
     "memory": memory,
     "x16": lambda engine: decode_rate(engine, TOGETHER, BEFORE, STEPS_TOGETHER),
+    "deep": deep_rate,
 }

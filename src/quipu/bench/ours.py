@@ -20,18 +20,26 @@ class Ours:
     variants: Sequence[str] = ("",)
 
     def __init__(self, path: str, depth: int, room: int, options: Mapping[str, Any]) -> None:
-        self.model = load(path, context=room, concurrency=1, device="cpu", runner="native", speculate="off", **options)
+        self.model = load(path, context=room, concurrency=2, device="cpu", runner="native", speculate="off", **options)
         self.depth = depth
         self.runner = self.model.engine.runner
         self.vocabulary = self.runner.vocabulary
-        self._each = self.runner.blocks
+        # One half of the cache for what comes and goes, the other for the sequence that is kept.
+        self._half = self.runner.blocks // 2
+        self._first, self._each, self._kept = 0, self._half, False
 
     def use(self, variant: str) -> None:
         """There is one way only."""
 
     def reset(self, sequences: int) -> None:
         """Positions come with every step: what is in the cache is written over."""
-        self._each = self.runner.blocks // sequences
+        self._first, self._each = 0, self._half // sequences
+
+    def recall(self) -> bool:
+        """The same: only what is read of the cache counts."""
+        self._first, self._each = self._half, self._half
+        kept, self._kept = self._kept, True
+        return kept
 
     def step(self, parts: Sequence[Part], *, every: bool = False) -> list[NDArray[np.float32]]:
         """One native call."""
@@ -41,5 +49,5 @@ class Ours:
         )
 
     def _blocks(self, number: int, tokens: int) -> range:
-        first = number * self._each
+        first = self._first + number * self._each
         return range(first, first + blocks_for(tokens))
