@@ -32,7 +32,7 @@ def check(formats: Sequence[str]) -> None:
 
 
 class LlamaCpp:
-    """See ``measures.Timed``. A cache is split evenly: one sequence, 16, and the deep one have contexts of their own."""
+    """See ``measures.Timed``. A cache is split evenly: one sequence, 16 and the deep one have a context each."""
 
     variants: Sequence[str] = ("flash attention", "without")
 
