@@ -28,6 +28,19 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call as it is generated; ``index`` counts the calls of one answer.
+
+    The first piece of a call has its ``name`` and ``id``. The ``arguments`` of its pieces, joined, are a JSON object.
+    """
+
+    index: int
+    arguments: str = ""
+    name: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.
 
