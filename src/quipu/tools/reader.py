@@ -9,13 +9,12 @@ from typing import Any
 import regex
 
 from quipu.tools.literals import keyword_arguments
-from quipu.tools.written import json_text
+from quipu.tools.written import SPACE, json_opening, json_text, python_opening
 from quipu.types import ToolCall, ToolCallDelta
 
 Piece = str | ToolCallDelta
 """A piece of text, or of a call."""
 
-SPACE = r"[ \t\r\n]{0,16}"
 DEEPEST = 100
 """Brackets of arguments in each other; a model that goes on opening them writes no call."""
 _ANY_NAME = r"[a-zA-Z_][\w.-]{0,127}"
@@ -37,10 +36,9 @@ class CallReader:
     def __init__(self, names: Collection[str] | None = None, *, eager: bool = False) -> None:
         name = _ANY_NAME if names is None else "|".join(map(regex.escape, names)) or "(?!)"
         quoted = r'[^"\\]{1,128}' if names is None else name
-        typed = rf'"type"{SPACE}:{SPACE}"function"{SPACE},{SPACE}'
         self._opens = regex.compile(
-            rf'(?:\[{SPACE})?\{{{SPACE}(?:{typed})?"name"{SPACE}:{SPACE}"(?P<json>{quoted})"{SPACE},{SPACE}'
-            rf'"(?:parameters|arguments)"{SPACE}:{SPACE}\{{|\[{SPACE}(?P<python>{name}){SPACE}\('
+            rf"(?:\[{SPACE})?{json_opening(f'(?P<json>{quoted})')}"
+            rf'{SPACE},{SPACE}"(?:parameters|arguments)"{SPACE}:{SPACE}\{{|{python_opening(f"(?P<python>{name})")}'
         )
         self._goes_on = regex.compile(rf"{SPACE},{SPACE}(?P<python>{name}){SPACE}\(|{SPACE}(?P<end>\])")
         self._eager = eager

@@ -12,6 +12,20 @@ from quipu.types import ToolCall
 Form = Literal["json", "pythonic"]
 """``{"name": "f", "parameters": {"x": 1}}``, several with ``; `` between; or ``[f(x=1), g(y="a")]``."""
 
+SPACE = r"[ \t\r\n]{0,16}"
+"""White space, as a pattern, that models leave around the signs of a call."""
+
+
+def json_opening(name: str) -> str:
+    """What a call in JSON begins with, as a pattern; ``name`` is one, too. From there on nothing else can be meant."""
+    typed = rf'"type"{SPACE}:{SPACE}"function"{SPACE},{SPACE}'
+    return rf'\{{{SPACE}(?:{typed})?"name"{SPACE}:{SPACE}"(?:{name})"'
+
+
+def python_opening(name: str) -> str:
+    """What a list of calls in Python begins with, as a pattern."""
+    return rf"\[{SPACE}(?:{name}){SPACE}\("
+
 
 def written(calls: Iterable[ToolCall], form: Form) -> str:
     """``calls`` in ``form``; ``reader.read`` of it are the same calls. Arguments are JSON values."""
