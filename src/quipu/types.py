@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
-from quipu.errors import InvalidRequest, check_fields, did_you_mean
+from quipu.errors import InvalidRequest, Unparsed, check_fields, did_you_mean
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "tool_calls", "length", "abort"]
+"""``tool_calls``: it stopped to hear what the tools that it calls have to say."""
 
 MAX_ANSWERS = 128
 """Most answers to one prompt."""
@@ -101,6 +102,23 @@ class Message:
             stop_reason=value.get("stop_reason"),
             context=value.get("context"),
         )
+
+
+def conversation(values: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
+    """``values`` as Messages. Raises InvalidRequest by field, also for a result of a call that nobody made."""
+    messages = [Message.of(value, f"messages[{place}]") for place, value in enumerate(values)]
+    called: set[str | None] = set()
+    for place, message in enumerate(messages):
+        told = message.tool_call_id
+        # Calls without an id, as Ollama has them, may be answered by any.
+        if message.role == "tool" and told is not None and told not in called and None not in called:
+            raise InvalidRequest(
+                f"messages[{place}].tool_call_id is {told!r:.80}, and no earlier message of the assistant has a call of "
+                "that id in its tool_calls",
+                param=f"messages[{place}].tool_call_id",
+            )
+        called.update(call.id for call in message.tool_calls)
+    return messages
 
 
 _MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "stop_reason", "context")
@@ -331,6 +349,7 @@ class Chunk:
     ``incomplete``, on the last chunk of an answer that is constrained to JSON and was ended by its limit of tokens:
     the paths of the fields (as in ``items[2].name``) whose values the model did not write to their end. They are cut,
     filled with the shortest value that the schema takes, or, if they may be, absent. The text is valid all the same.
+    ``tool_calls`` are pieces of the calls that an answer with tools makes; they are no part of ``text``.
     """
 
     text: str = ""
@@ -341,6 +360,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     incomplete: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -355,6 +375,7 @@ class Choice:
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
     incomplete: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Completion(str):
@@ -368,17 +389,19 @@ class Completion(str):
 
     @classmethod
     def of(cls, chunks: Iterator[Chunk]) -> Completion:
-        """Drain ``chunks`` and join them by choice."""
+        """Drain ``chunks`` and join them by choice. Raises Unparsed for a call whose arguments are no JSON object."""
         texts: dict[int, list[str]] = {}
         tokens: dict[int, list[int]] = {}
         logprobs: dict[int, list[TokenLogprob]] = {}
         reasons: dict[int, FinishReason] = {}
         incomplete: dict[int, tuple[str, ...]] = {}
+        deltas: dict[int, list[ToolCallDelta]] = {}
         usage, prompt_logprobs = Usage(), None
         for chunk in chunks:
             texts.setdefault(chunk.index, []).append(chunk.text)
             tokens.setdefault(chunk.index, []).extend(chunk.token_ids)
             logprobs.setdefault(chunk.index, []).extend(chunk.logprobs)
+            deltas.setdefault(chunk.index, []).extend(chunk.tool_calls)
             if chunk.prompt_logprobs is not None:
                 prompt_logprobs = chunk.prompt_logprobs
             if chunk.finish_reason is not None:
@@ -393,6 +416,7 @@ class Completion(str):
                 tuple(tokens[i]),
                 tuple(logprobs[i]),
                 incomplete.get(i, ()),
+                joined_calls(deltas[i]),
             )
             for i in sorted(texts)
         )
@@ -409,6 +433,30 @@ class Completion(str):
     def finish_reason(self) -> FinishReason:
         """Why the first choice ended."""
         return self.choices[0].finish_reason
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that the first choice makes."""
+        return self.choices[0].tool_calls
+
+
+def joined_calls(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
+    """The calls that ``deltas`` are the pieces of. Raises Unparsed if the arguments of one are no JSON object."""
+    pieces: dict[int, list[ToolCallDelta]] = {}
+    for delta in deltas:
+        pieces.setdefault(delta.index, []).append(delta)
+    calls = []
+    for parts in pieces.values():
+        text = "".join(part.arguments for part in parts)
+        try:
+            arguments = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            arguments = None
+        name = parts[0].name
+        if name is None or not isinstance(arguments, dict):
+            raise Unparsed("the model called a tool with arguments that are no JSON object", text=text)
+        calls.append(ToolCall(name, arguments, parts[0].id))
+    return tuple(calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,9 +535,19 @@ class Generator(Protocol):
         ...
 
     def stream(
-        self, prompt: Prompt, sampling: Sampling | None = None, *, constraint: Constraint | None = None, **options: Any
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        constraint: Constraint | None = None,
+        tools: Sequence[Any] | None = None,
+        tool_choice: Any = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Any,
     ) -> Chunks:
         """Answer or continue ``prompt``; ``options`` are the fields of Sampling by name.
+
+        ``tools`` are what an answer to a conversation may call; see ``tools.tool.ToolUse.of``.
 
         With a ``constraint`` the whole answer is what it says, also where ``max_tokens`` ends it; what cannot be kept
         (a keyword of JSON Schema that is not supported, too few tokens for any such answer) is an InvalidRequest.

@@ -24,7 +24,9 @@ JSON_TEMPLATE = (
 )
 # As Llama 4's does: several calls in a turn, in Python.
 PYTHONIC_TEMPLATE = (
-    "{% for m in messages %}" + TURN + "{% if loop.first and tools %}Use [func(param=value)].\n{{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}"
+    + TURN
+    + "{% if loop.first and tools %}Use [func(param=value)].\n{{ tools | tojson }}{% endif %}"
     "{{ m.content }}{% if m.tool_calls %}[{% for c in m.tool_calls %}{{ c.function.name }}("
     "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v | tojson }}{% if not loop.last %}, {% endif %}{% endfor %})"
     "{% if not loop.last %}, {% endif %}{% endfor %}]{% endif %}<|eot_id|>{% endfor %}"
@@ -72,7 +74,7 @@ def test_calls_of_one_turn_are_told_one_by_one_where_only_one_is_allowed(llama3)
     assert places == sorted(places), "each call with its own result after it"
     without_ids = [*TALK[:2], Message("tool", "first"), Message("tool", "second")]
     prompt = said(ChatFormat(llama3, JSON_TEMPLATE), llama3, without_ids)
-    places = [prompt.index(each) for each in ("Paris\"}}", "first", "Rome\"}}", "second")]
+    places = [prompt.index(each) for each in ('Paris"}}', "first", 'Rome"}}', "second")]
     assert places == sorted(places)
 
 

@@ -91,10 +91,10 @@ def test_a_stream_that_fails_says_so() -> None:
     ("fields", "param", "fragment"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_id is not supported"),
-        ({"tools": [{"type": "web_search"}]}, "tools", "tools is not supported"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "only functions can be called"),
         ({"text": {"format": {"type": "json_object"}}}, "text", "text is not supported"),
         ({"input": ""}, "input", "input must be a string or a list of message items, not empty"),
-        ({"input": [{"type": "function_call_output"}]}, "input[0].type", "only messages are supported"),
+        ({"input": [{"type": "reasoning"}]}, "input[0].type", "it must be message, function_call or"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role", "it must be one of system, developer"),
         ({"input": [{"role": "user", "content": 3}]}, "input[0].content", "a string or a list of text parts, got 3"),
         ({"input": [{"role": "user", "content": "x", "nmae": 1}]}, "input[0].nmae", "has no field 'nmae'"),

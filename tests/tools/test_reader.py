@@ -23,8 +23,36 @@ arguments = st.dictionaries(st.text() | st.sampled_from(["city", "class", "zip-c
 calls = st.lists(st.builds(ToolCall, names, arguments), min_size=1, max_size=4)
 noise = st.lists(
     st.sampled_from(
-        ['{"name": "f", "parameters": {', '"arguments": {', "[f(", "x=1", '"a"', "'", ")", "]", "}", "{", "[", ", ", ";"]
-        + ["\\", "\n", " ", "é", "hello", "None", "null", "**", "(", '{"name": "g"', '"type": "function", ', "1e999", "f"]
+        [
+            '{"name": "f", "parameters": {',
+            '"arguments": {',
+            "[f(",
+            "x=1",
+            '"a"',
+            "'",
+            ")",
+            "]",
+            "}",
+            "{",
+            "[",
+            ", ",
+            ";",
+        ]
+        + [
+            "\\",
+            "\n",
+            " ",
+            "é",
+            "hello",
+            "None",
+            "null",
+            "**",
+            "(",
+            '{"name": "g"',
+            '"type": "function", ',
+            "1e999",
+            "f",
+        ]
     )
     | st.text(max_size=3),
     max_size=14,

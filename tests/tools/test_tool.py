@@ -45,7 +45,11 @@ class Place(BaseModel):
 
 
 def forecast(
-    place: Place, days: Annotated[int, Field(ge=1, le=7)], unit: Unit = Unit.METRIC, *, tone: Literal["dry", "warm"] = "dry"
+    place: Place,
+    days: Annotated[int, Field(ge=1, le=7)],
+    unit: Unit = Unit.METRIC,
+    *,
+    tone: Literal["dry", "warm"] = "dry",
 ) -> str:
     """What the weather will be.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import queue
+import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -20,6 +21,9 @@ from quipu.engine.text_stream import TextStream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
+from quipu.tools.grammar import call_grammar
+from quipu.tools.reader import CallReader
+from quipu.tools.tool import ToolUse
 from quipu.types import (
     Chunk,
     Completion,
@@ -30,7 +34,9 @@ from quipu.types import (
     Prompt,
     Sampling,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
+    conversation,
     is_conversation,
 )
 
@@ -121,8 +127,13 @@ class LocalModel:
             )
         return self._tokenizer
 
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of what the model will read: text gets a BOS if the model wants one, a conversation its format."""
+    def prompt_ids(self, prompt: Prompt, use: ToolUse | None = None) -> list[int]:
+        """Token ids of what the model will read: text gets a BOS if the model wants one, a conversation its format.
+
+        ``use`` says which tools the model is told of.
+        """
+        if use is not None and not is_conversation(prompt):
+            raise InvalidRequest("tools are for conversations, not for a text to continue", param="tools")
         if isinstance(prompt, str):
             return self.tokenizer.prompt_ids(prompt)
         if not isinstance(prompt, Sequence) or not prompt:
@@ -131,14 +142,19 @@ class LocalModel:
             )
         if not is_conversation(prompt):
             return list(cast("Sequence[int]", prompt))
-        conversation = cast("Sequence[Message | Mapping[str, Any]]", prompt)
-        messages = [Message.of(message, f"messages[{place}]") for place, message in enumerate(conversation)]
+        messages = conversation(cast("Sequence[Message | Mapping[str, Any]]", prompt))
         if self._chat_format is None:
             raise MissingTemplate(
                 f"{self.facts.name} has no chat template and is of no family with a known chat format; "
                 "use generate (or /v1/completions) with the prompt written out"
             )
-        return self._chat_format.encode(messages)
+        return self._chat_format.encode(messages, tools=() if use is None else use.tools)
+
+    def call_constraint(self, use: ToolUse) -> Constraint:
+        """What keeps an answer to the calls that ``use`` allows. Raises InvalidRequest for a schema that cannot be kept."""
+        chat = self._chat_format
+        form, marker = ("json", None) if chat is None else (chat.teaching.form, chat.call_marker)
+        return Constraint("grammar", call_grammar(use, form, marker))
 
     def check_room(self, answers: int) -> None:
         """Raise what ``submit`` would now raise for so many answers: before their prompts are tokenized, it is cheap.
@@ -180,14 +196,16 @@ class LocalModel:
         sampling: Sampling,
         on_event: Callable[[Event], None],
         *,
+        use: ToolUse | None = None,
         continues: bool = False,
     ) -> Handle:
         """Start generating from token ids. ``on_event`` hears of it from the engine's thread and must not block.
 
         The last event of each answer is a Chunk with ``finish_reason`` or an error; the last chunk has ``usage``.
-        ``continues``: the text goes on from the prompt's, so a space at its beginning is meant.
+        ``use`` says which calls an answer may make. ``continues``: the text goes on from the prompt's, so a space at its
+        beginning is meant.
         """
-        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues)
+        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues, use)
         try:
             return self.engine.submit(prompt, sampling, answers)
         except ContextLengthExceeded as error:
@@ -237,11 +255,20 @@ class LocalModel:
                 handle.abort()
 
     def stream(
-        self, prompt: Prompt, sampling: Sampling | None = None, *, constraint: Constraint | None = None, **options: Any
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        constraint: Constraint | None = None,
+        tools: Sequence[Any] | None = None,
+        tool_choice: Any = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Any,
     ) -> Stream:
         """Answer a conversation, or continue text or token ids, chunk by chunk as they are generated.
 
-        With a ``constraint`` the answer is what it says; see ``types.Generator``.
+        With a ``constraint`` the answer is what it says; see ``types.Generator``. ``tools`` are definitions as the
+        OpenAI API has them, or Python functions; what the answer calls is in the chunks' ``tool_calls``.
         Raises at once what is wrong with the request. Leaving the loop early and closing the stream aborts it.
         """
         if constraint is not None:  # TODO(grammar): the next commits
@@ -252,9 +279,10 @@ class LocalModel:
             Sampling.of(options)  # unknown names and values are refused by name
             sampling = dataclasses.replace(sampling, **options)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        use = ToolUse.of(tools, tool_choice, parallel_tool_calls)
         self.check_length(prompt)
-        ids = self.prompt_ids(prompt)
-        handle = self.submit(ids, sampling, events.put, continues=not is_conversation(prompt))
+        ids = self.prompt_ids(prompt, use)
+        handle = self.submit(ids, sampling, events.put, use=use, continues=not is_conversation(prompt))
         return Stream(self, handle, events, sampling.n)
 
     def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
@@ -370,6 +398,7 @@ class _Answers:
         sampling: Sampling,
         on_event: Callable[[Event], None],
         continues: bool,
+        use: ToolUse | None,
     ) -> None:
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
@@ -377,7 +406,7 @@ class _Answers:
         self._unfinished = sampling.n
         self._generated = 0
         self._cached = 0
-        self._answers = [_Answer(tokenizer, sampling.stop, continues) for _ in range(sampling.n)]
+        self._answers = [_Answer(tokenizer, sampling.stop, continues, use) for _ in range(sampling.n)]
 
     def prompt_scored(self, index: int, scores: list[Score]) -> None:
         if index == 0:
@@ -385,9 +414,9 @@ class _Answers:
 
     def token(self, index: int, token: int, score: Score | None) -> bool:
         answer = self._answers[index]
-        text = answer.push(token, None if score is None else _named(score, self._tokenizer))
-        if text or answer.text is None:
-            self._on_event(answer.chunk(index, text))
+        answer.push(token, None if score is None else _named(score, self._tokenizer))
+        if answer.has_news or answer.text is None:
+            self._on_event(answer.chunk(index))
         return answer.stopped
 
     def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
@@ -397,8 +426,10 @@ class _Answers:
             self._cached = cached
         usage = None if self._unfinished else Usage(self._prompt_tokens, self._generated, self._cached)
         answer = self._answers[index]
-        chunk = answer.chunk(index, answer.finish())
-        self._on_event(dataclasses.replace(chunk, finish_reason=reason, usage=usage))
+        answer.finish()
+        if reason == "stop" and answer.calls:
+            reason = "tool_calls"
+        self._on_event(dataclasses.replace(answer.chunk(index), finish_reason=reason, usage=usage))
 
     def failed(self, index: int, error: QuipuError) -> None:
         self._unfinished -= 1
@@ -425,31 +456,56 @@ class _Embedding:
 
 
 class _Answer:
-    """Text of one answer, and the tokens that belong to the text not yet shown."""
+    """Text and calls of one answer, and the tokens that belong to what is not yet shown."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str], continues: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str], continues: bool, use: ToolUse | None) -> None:
         self.text = None if tokenizer is None else TextStream(tokenizer, stop, continues=continues)
+        self.calls = 0
+        """How many calls it has begun."""
+        # The grammar of the answer says that what begins like a call is one.
+        self._reader = None if use is None else CallReader([tool.name for tool in use.callable], eager=True)
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self._said = ""
+        self._deltas: list[ToolCallDelta] = []
 
     @property
     def stopped(self) -> bool:
         return self.text is not None and self.text.stopped
 
-    def push(self, token: int, logprob: TokenLogprob | None) -> str:
+    @property
+    def has_news(self) -> bool:
+        return bool(self._said or self._deltas)
+
+    def push(self, token: int, logprob: TokenLogprob | None) -> None:
         self._tokens.append(token)
         if logprob is not None:
             self._logprobs.append(logprob)
-        return "" if self.text is None else self.text.push(token)
+        if self.text is not None:
+            self._read(self.text.push(token))
 
-    def finish(self) -> str:
-        return "" if self.text is None else self.text.finish()
+    def finish(self) -> None:
+        if self.text is not None:
+            self._read(self.text.finish(), last=True)
 
-    def chunk(self, index: int, text: str) -> Chunk:
-        """A chunk of ``text`` with the tokens pushed since the last one."""
-        chunk = Chunk(text, index, tuple(self._tokens), tuple(self._logprobs))
-        self._tokens, self._logprobs = [], []
+    def chunk(self, index: int) -> Chunk:
+        """A chunk of all that was pushed since the last one."""
+        chunk = Chunk(self._said, index, tuple(self._tokens), tuple(self._logprobs), tool_calls=tuple(self._deltas))
+        self._said, self._tokens, self._logprobs, self._deltas = "", [], [], []
         return chunk
+
+    def _read(self, text: str, *, last: bool = False) -> None:
+        if self._reader is None:
+            self._said += text
+            return
+        for piece in self._reader.push(text) + (self._reader.finish() if last else []):
+            if isinstance(piece, str):
+                self._said += piece
+            elif piece.name is None:
+                self._deltas.append(piece)
+            else:
+                self.calls += 1
+                self._deltas.append(dataclasses.replace(piece, id=f"call_{uuid.uuid4().hex[:24]}"))
 
 
 def _said(message: Any) -> str:

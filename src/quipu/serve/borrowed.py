@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from quipu.capabilities.parts.calls import TOGETHER
@@ -64,13 +64,22 @@ class Borrowed:
         return self._model.running()
 
     def stream(
-        self, prompt: Prompt, sampling: Sampling | None = None, *, constraint: Constraint | None = None, **options: Any
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        constraint: Constraint | None = None,
+        tools: Sequence[Any] | None = None,
+        tool_choice: Any = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Any,
     ) -> Answer:
         """One answer. Raises what is wrong with the request, and HungUp after the end."""
         self._limits.check(sampling or self._model.sampling(options), [prompt])
         self._take_place()
         try:
-            stream = self._submitted(prompt, sampling, {**options, "constraint": constraint})
+            calling = {"tools": tools, "tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
+            stream = self._submitted(prompt, sampling, {**options, **calling, "constraint": constraint})
             answer = Answer(self, stream, next(self._numbers))
         except BaseException:
             self._give_place()

@@ -42,7 +42,9 @@ def _untitled(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        key: {name: _untitled(each) for name, each in value.items()} if key in ("properties", "$defs") else _untitled(value)
+        key: {name: _untitled(each) for name, each in value.items()}
+        if key in ("properties", "$defs")
+        else _untitled(value)
         for key, value in schema.items()
         if key != "title" or not isinstance(value, str)
     }

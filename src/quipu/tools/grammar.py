@@ -47,8 +47,12 @@ class _Grammar:
             yield f'start: "" | TEXT | {begun}{marked}'
             yield rf"TEXT: /(?s:.+)/ & ~/(?s:.*)({json_opening(names)}|{python_opening(names)})(?s:.*)/"
         yield f"json: ({self._each('json_first_', 'json_rest_')}) json_more"
-        yield f"pythonic: \"[\" ({self._each('call_first_', 'call_rest_')}) call_more"
-        yield f'json_more: (JSON_GAP ({self._each("json_first_", "json_rest_")})){{0,{more}}}' if more else 'json_more: ""'
+        yield f'pythonic: "[" ({self._each("call_first_", "call_rest_")}) call_more'
+        yield (
+            f"json_more: (JSON_GAP ({self._each('json_first_', 'json_rest_')})){{0,{more}}}"
+            if more
+            else 'json_more: ""'
+        )
         yield r"JSON_GAP: /[;,][ \n]?|\n/"
         yield (f'call_more: (", " ({self._each("call_first_", "call_rest_")})){{0,{more}}} "]"' if more
                else 'call_more: "]"')  # fmt: skip
@@ -130,7 +134,9 @@ class _Grammar:
         return inlined({**schema, **shared})
 
 
-_SAYS_NOTHING = frozenset(("title", "description", "default", "examples", "example", "$comment", "deprecated", "strict"))
+_SAYS_NOTHING = frozenset(
+    ("title", "description", "default", "examples", "example", "$comment", "deprecated", "strict")
+)
 
 
 _OF_OBJECTS = frozenset(("type", "properties", "required", "additionalProperties", "$defs", "definitions"))

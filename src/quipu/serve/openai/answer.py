@@ -19,6 +19,7 @@ from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.schemas import SamplingFields
 from quipu.serve.openai.sse import EventStream, Streamed, encode, encode_large
 from quipu.serve.service import Service
+from quipu.tools.tool import ToolUse
 from quipu.types import Completion, Prompt, Usage
 
 CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
@@ -80,12 +81,14 @@ class Answer(Streamed, Protocol):
         ...
 
 
-async def begin(service: Service, request: Request, fields: Asked, prompts: Sequence[Prompt]) -> Generation:
-    """Find the model, submit ``prompts`` to it. Raises what is wrong with the request, by field name."""
+async def begin(
+    service: Service, request: Request, fields: Asked, prompts: Sequence[Prompt], use: ToolUse | None = None
+) -> Generation:
+    """Find the model, submit ``prompts`` to it, and what answers may call. Raises by field name what is wrong."""
     loan = await service.borrow(fields.model, request)
     try:
         sampling = loan.model.sampling(fields.sampling())
-        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits)
+        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits, use)
     except BaseException:
         loan.give_back()
         raise

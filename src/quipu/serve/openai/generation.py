@@ -17,6 +17,7 @@ from quipu.errors import QuipuError, TookTooLong
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock
 from quipu.serve.residents import Loan
+from quipu.tools.tool import ToolUse
 from quipu.types import Chunk, Completion, Prompt, Sampling, Usage, is_conversation
 
 Result = TypeVar("Result")
@@ -30,12 +31,21 @@ class Generation:
     calls ``abort`` at the end, whatever happened.
     """
 
-    def __init__(self, loan: Loan, prompts: Sequence[Prompt], sampling: Sampling, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        loan: Loan,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        clock: Clock,
+        limits: Limits,
+        use: ToolUse | None = None,
+    ) -> None:
         self.model = loan.model
         self.sampling = sampling
         self.prompts: list[list[int]] = []
         """Token ids of each prompt."""
         self._loan = loan
+        self._use = use
         self.given = prompts
         self.usage = Usage()
         """Tokens of what is complete so far."""
@@ -101,10 +111,11 @@ class Generation:
         for prompt in self.given:
             self.model.check_length(prompt)
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.
-        self.prompts = [self.model.prompt_ids(prompt) for prompt in self.given]
+        self.prompts = [self.model.prompt_ids(prompt, self._use) for prompt in self.given]
         for place, (given, ids) in enumerate(zip(self.given, self.prompts, strict=True)):
             deliver = partial(self._deliver, place)
-            handle = self.model.submit(ids, self.sampling, deliver, continues=not is_conversation(given))
+            continues = not is_conversation(given)
+            handle = self.model.submit(ids, self.sampling, deliver, use=self._use, continues=continues)
             self._handles.append(handle)
             if not self._unfinished:  # aborted while this thread was busy
                 handle.abort()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validat
 from pydantic_core import PydanticCustomError
 
 from quipu.errors import did_you_mean
+from quipu.tools.tool import ToolUse
 
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
@@ -20,6 +21,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "functions": ([],),
     "modalities": (["text"],),
     "moderation": (),
+    "parallel_tool_calls": (True, False),
     "prediction": (),
     "reasoning_effort": ("none",),
     "response_format": ({"type": "text"},),
@@ -88,6 +90,10 @@ Biases = Annotated[dict[int, float] | None, PlainValidator(_biases, json_schema_
 
 # One fault is enough: a list of a million wrong elements must not become a million error objects.
 Messages = Annotated[list[dict[str, Any]], Field(min_length=1, fail_fast=True)]
+
+
+Tools = Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None
+ToolChoice = str | dict[str, Any] | None
 
 
 class Schema(BaseModel):
@@ -170,7 +176,6 @@ class SamplingFields(Schema):
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None
-    parallel_tool_calls: bool | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
@@ -199,9 +204,16 @@ class ChatCompletionRequest(SamplingFields):
     """Answer a conversation. ``max_tokens`` defaults to what is left of the context."""
 
     messages: Messages
+    tools: Tools = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+
+    def tool_use(self) -> ToolUse | None:
+        """What the answer may call. Raises InvalidRequest by field name."""
+        return ToolUse.of(self.tools, self.tool_choice, self.parallel_tool_calls)
 
     @model_validator(mode="after")
     def _agree(self) -> ChatCompletionRequest:
