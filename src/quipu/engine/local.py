@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.engine.checked import Checked
 from quipu.engine.engine import Engine, Handle
 from quipu.engine.memory import peak_memory
 from quipu.engine.request import Score
@@ -21,7 +22,6 @@ from quipu.engine.text_stream import TextStream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
-from quipu.tools.grammar import call_grammar
 from quipu.tools.reader import CallReader
 from quipu.tools.tool import ToolUse
 from quipu.types import (
@@ -41,7 +41,11 @@ from quipu.types import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from quipu.capabilities.base import Output
+    from quipu.engine.grammar import Grammar
+    from quipu.engine.grammar_compiler import GrammarCompiler
 
 Event = Chunk | QuipuError
 """What a submitted request brings: chunks, or the error that ended one of its answers."""
@@ -150,12 +154,6 @@ class LocalModel:
             )
         return self._chat_format.encode(messages, tools=() if use is None else use.tools)
 
-    def call_constraint(self, use: ToolUse) -> Constraint:
-        """What keeps an answer to the calls that ``use`` allows. Raises InvalidRequest for a schema that cannot be kept."""
-        chat = self._chat_format
-        form, marker = ("json", None) if chat is None else (chat.teaching.form, chat.call_marker)
-        return Constraint("grammar", call_grammar(use, form, marker))
-
     def check_room(self, answers: int) -> None:
         """Raise what ``submit`` would now raise for so many answers: before their prompts are tokenized, it is cheap.
 
@@ -198,20 +196,56 @@ class LocalModel:
         *,
         use: ToolUse | None = None,
         continues: bool = False,
+        grammar: Grammar | None = None,
     ) -> Handle:
         """Start generating from token ids. ``on_event`` hears of it from the engine's thread and must not block.
 
         The last event of each answer is a Chunk with ``finish_reason`` or an error; the last chunk has ``usage``.
-        ``use`` says which calls an answer may make. ``continues``: the text goes on from the prompt's, so a space at its
-        beginning is meant.
+        ``use`` says which calls an answer may make, ``grammar``, from ``compile``, what it is; the last events of a
+        constrained answer come from another thread, which has checked it. ``continues``: the text goes on from the
+        prompt's, so a space at its beginning is meant.
         """
-        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues, use)
+        guides = [] if grammar is None else [grammar.guide() for _ in range(sampling.n)]
+        _check_guided(sampling, grammar)
+        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues or bool(guides), use)
+        listener = answers if grammar is None else Checked(answers, guides, on_event, self._compiler.check)
         try:
-            return self.engine.submit(prompt, sampling, answers)
+            return self.engine.submit(prompt, sampling, listener, guides=guides)
         except ContextLengthExceeded as error:
             if not continues and error.param == "prompt":
                 error.param = "messages"
             raise
+
+    def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
+        """``constraint`` compiled for this model, in a thread that keeps nobody waiting; ``name`` is the field it is.
+
+        The future raises InvalidRequest, by field name, for what cannot be kept or exceeds a limit. Raises Overloaded
+        when too many are being compiled.
+        """
+        return self._compiler.compile(constraint, name)
+
+    def compile_for(self, use: ToolUse | None, constraint: Constraint | None = None) -> Future[Grammar] | None:
+        """What answers are kept to that may call what ``use`` allows, or that ``constraint`` describes; see ``compile``.
+
+        None for answers that are free. Raises InvalidRequest, by field name, for a schema that cannot be kept.
+        """
+        if use is None:
+            return None if constraint is None else self.compile(constraint)
+        if constraint is not None:
+            raise InvalidRequest(
+                "an answer can be kept to a format or be given tools, not both; leave one of them out", param="tools"
+            )
+        from quipu.engine.calling import call_constraint  # only now: most answers are free
+
+        return self.compile(call_constraint(use, self._chat_format), "tools")
+
+    @cached_property
+    def _compiler(self) -> GrammarCompiler:
+        from quipu.engine.grammar_compiler import GrammarCompiler  # only now: most answers are free
+
+        compiler = GrammarCompiler(self.tokenizer, self.engine.end_ids, self.engine.vocabulary)
+        weakref.finalize(self, compiler.close)
+        return compiler
 
     def submit_embedding(self, prompt: Sequence[int], on_done: Callable[[Embedded], None]) -> Handle:
         """Compute the mean of the final hidden states of token ids; see ``embed``.
@@ -271,8 +305,6 @@ class LocalModel:
         OpenAI API has them, or Python functions; what the answer calls is in the chunks' ``tool_calls``.
         Raises at once what is wrong with the request. Leaving the loop early and closing the stream aborts it.
         """
-        if constraint is not None:  # TODO(grammar): the next commits
-            raise InvalidRequest("constraints come with the next commits", param="constraint")
         if sampling is None:
             sampling = self.sampling(options)
         elif options:
@@ -282,7 +314,10 @@ class LocalModel:
         use = ToolUse.of(tools, tool_choice, parallel_tool_calls)
         self.check_length(prompt)
         ids = self.prompt_ids(prompt, use)
-        handle = self.submit(ids, sampling, events.put, use=use, continues=not is_conversation(prompt))
+        compiling = self.compile_for(use, constraint)
+        grammar = None if compiling is None else compiling.result()
+        continues = not is_conversation(prompt)
+        handle = self.submit(ids, sampling, events.put, use=use, continues=continues, grammar=grammar)
         return Stream(self, handle, events, sampling.n)
 
     def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
@@ -334,6 +369,8 @@ class LocalModel:
     def close(self) -> None:
         """Stop the engine and free the weights. What is still running fails with EngineStopped. Idempotent."""
         self.engine.close()
+        if "_compiler" in self.__dict__:
+            self._compiler.close()
         self._reference = None
 
     def __enter__(self) -> LocalModel:
@@ -420,6 +457,9 @@ class _Answers:
         return answer.stopped
 
     def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
+        self._on_event(self.last(index, reason, generated, cached))
+
+    def last(self, index: int, reason: FinishReason, generated: int, cached: int) -> Chunk:
         self._unfinished -= 1
         self._generated += generated
         if index == 0:
@@ -429,11 +469,33 @@ class _Answers:
         answer.finish()
         if reason == "stop" and answer.calls:
             reason = "tool_calls"
-        self._on_event(dataclasses.replace(answer.chunk(index), finish_reason=reason, usage=usage))
+        return dataclasses.replace(answer.chunk(index), finish_reason=reason, usage=usage)
+
+    def text(self, index: int) -> str:
+        return "".join(self._answers[index].written)
+
+    def stopped(self, index: int) -> bool:
+        return self._answers[index].stopped
 
     def failed(self, index: int, error: QuipuError) -> None:
         self._unfinished -= 1
         self._on_event(error)
+
+
+def _check_guided(sampling: Sampling, grammar: Grammar | None) -> None:
+    """Refuse what cannot be had together with ``grammar``, if there is one."""
+    if grammar is None:
+        return
+    for name in ("ignore_eos", "min_tokens"):
+        if getattr(sampling, name):
+            raise InvalidRequest(f"{name} cannot be kept together with a constraint; leave one of them out", param=name)
+    least = len(grammar.shortest)
+    if sampling.max_tokens is not None and sampling.max_tokens < least:
+        raise InvalidRequest(
+            f"max_tokens is {sampling.max_tokens}, and the shortest answer found that keeps to the constraint has "
+            f"{least} tokens; ask for at least so many",
+            param="max_tokens",
+        )
 
 
 class _Embedding:
@@ -466,6 +528,8 @@ class _Answer:
         self._reader = None if use is None else CallReader([tool.name for tool in use.callable], eager=True)
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self.written: list[str] = []
+        """All text, calls included."""
         self._said = ""
         self._deltas: list[ToolCallDelta] = []
 
@@ -495,6 +559,7 @@ class _Answer:
         return chunk
 
     def _read(self, text: str, *, last: bool = False) -> None:
+        self.written.append(text)
         if self._reader is None:
             self._said += text
             return

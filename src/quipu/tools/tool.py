@@ -19,11 +19,15 @@ NOTHING: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One function: its name, what it is for, and the JSON Schema of its keyword arguments."""
+    """One function: its name, what it is for, and the JSON Schema of its keyword arguments.
+
+    ``path`` is the field of the request that has the schema, for errors about it.
+    """
 
     name: str
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    path: str = field(default="tools", compare=False)
 
     @classmethod
     def of(cls, value: Tool | Mapping[str, Any] | Callable[..., Any], where: str = "tools[0]") -> Tool:
@@ -67,7 +71,8 @@ class Tool:
                 f"{where}.parameters must be a JSON Schema of type object: a call has named arguments",
                 param=f"{where}.parameters",
             )
-        return cls(name, description, {**NOTHING, **parameters} if "type" not in parameters else parameters)
+        typed = parameters if "type" in parameters else {**NOTHING, **parameters}
+        return cls(name, description, typed, f"{where}.parameters")
 
     def as_dict(self) -> dict[str, Any]:
         """The definition, as the OpenAI API and chat templates have it."""

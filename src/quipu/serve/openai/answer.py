@@ -7,7 +7,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +21,9 @@ from quipu.serve.openai.sse import EventStream, Streamed, encode, encode_large
 from quipu.serve.service import Service
 from quipu.tools.tool import ToolUse
 from quipu.types import Completion, Prompt, Usage
+
+if TYPE_CHECKING:
+    from quipu.engine.grammar import Grammar
 
 CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
 """For the documentation: an answer comes whole or as a stream."""
@@ -88,12 +91,18 @@ async def begin(
     loan = await service.borrow(fields.model, request)
     try:
         sampling = loan.model.sampling(fields.sampling())
-        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits, use)
+        grammar = await _grammar(loan.model, use)
+        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits, grammar, use)
     except BaseException:
         loan.give_back()
         raise
     request.scope["state"]["generation"] = generation  # for the log
     return await generation.start()
+
+
+async def _grammar(model: LocalModel, use: ToolUse | None) -> Grammar | None:
+    compiling = await asyncio.to_thread(model.compile_for, use)
+    return None if compiling is None else await asyncio.wrap_future(compiling)
 
 
 async def respond(

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Receive
 
@@ -19,6 +19,9 @@ from quipu.serve.metrics import Clock
 from quipu.serve.residents import Loan
 from quipu.tools.tool import ToolUse
 from quipu.types import Chunk, Completion, Prompt, Sampling, Usage, is_conversation
+
+if TYPE_CHECKING:
+    from quipu.engine.grammar import Grammar
 
 Result = TypeVar("Result")
 
@@ -38,6 +41,7 @@ class Generation:
         sampling: Sampling,
         clock: Clock,
         limits: Limits,
+        grammar: Grammar | None = None,
         use: ToolUse | None = None,
     ) -> None:
         self.model = loan.model
@@ -46,6 +50,7 @@ class Generation:
         """Token ids of each prompt."""
         self._loan = loan
         self._use = use
+        self._grammar = grammar
         self.given = prompts
         self.usage = Usage()
         """Tokens of what is complete so far."""
@@ -115,7 +120,9 @@ class Generation:
         for place, (given, ids) in enumerate(zip(self.given, self.prompts, strict=True)):
             deliver = partial(self._deliver, place)
             continues = not is_conversation(given)
-            handle = self.model.submit(ids, self.sampling, deliver, use=self._use, continues=continues)
+            handle = self.model.submit(
+                ids, self.sampling, deliver, use=self._use, continues=continues, grammar=self._grammar
+            )
             self._handles.append(handle)
             if not self._unfinished:  # aborted while this thread was busy
                 handle.abort()
