@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
@@ -440,6 +441,24 @@ class Completion(str):
         return self.choices[0].tool_calls
 
 
+def json_object(text: str) -> dict[str, Any] | None:
+    """The object that ``text`` is in JSON; None if it is none. A number beyond all floats becomes the largest there is."""
+    try:
+        value = json.loads(text, parse_float=finite, parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # not JSON, an integer of thousands of digits, nested too deep
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def finite(number: str | float) -> float:
+    """As a float that JSON can say again."""
+    return max(-sys.float_info.max, min(float(number), sys.float_info.max))
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
 def joined_calls(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
     """The calls that ``deltas`` are the pieces of. Raises Unparsed if the arguments of one are no JSON object."""
     pieces: dict[int, list[ToolCallDelta]] = {}
@@ -448,12 +467,8 @@ def joined_calls(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
     calls = []
     for parts in pieces.values():
         text = "".join(part.arguments for part in parts)
-        try:
-            arguments = json.loads(text or "{}")
-        except (ValueError, RecursionError):
-            arguments = None
-        name = parts[0].name
-        if name is None or not isinstance(arguments, dict):
+        name, arguments = parts[0].name, json_object(text or "{}")
+        if name is None or arguments is None:
             raise Unparsed("the model called a tool with arguments that are no JSON object", text=text)
         calls.append(ToolCall(name, arguments, parts[0].id))
     return tuple(calls)

@@ -37,8 +37,8 @@ SUSPECTS = 2
 """Tried at once."""
 MOST_WAITING = 32
 """Constraints that are being compiled or wait for it."""
-MAX_TEXT = 64 << 10
-"""Characters of a pattern, a grammar, or all choices."""
+MAX_TEXT = 512 << 10
+"""Characters of a pattern, a grammar, or all choices. A grammar of 128 tools of common size has half of them."""
 
 
 class GrammarCompiler:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from quipu.tools.schema import closed, definitions, refers_elsewhere
-from quipu.tools.tool import Tool, ToolUse
-from quipu.tools.written import Form, is_keyword, json_opening, json_text, python_opening, python_text
+from quipu.tools.tool import ToolUse
+from quipu.tools.written import JSON_OPENING, PYTHON_OPENING, Form, is_keyword, json_text, python_text
 from quipu.types import COMPACT_JSON
 
+_FORMS: Sequence[Form] = ("json", "pythonic")
+_OPENING: Mapping[Form, str] = {"json": JSON_OPENING, "pythonic": PYTHON_OPENING}
+_NAME, _ARGUMENTS = '"name": "', ', "parameters": '
+_END: Mapping[Form, str] = {"json": '"', "pythonic": "("}
 MOST_CALLS = 16
 """Calls of one answer: a small model that has begun to repeat itself would go on to the end of the context."""
 
@@ -34,45 +38,49 @@ class _Grammar:
 
     def lines(self) -> Iterator[str]:
         """Rules, ``start`` first."""
-        tools = list(enumerate(self._use.callable))
-        more = MOST_CALLS - 1 if self._use.parallel else 0
-        names = "|".join(re.escape(tool.name) for _, tool in tools)
-        optional = "" if self._marker is None else f"{self._marker}? "
+        marker = "" if self._marker is None else f"{self._marker}? "
         if self._use.required:
-            yield f"start: {optional}{self._form}"
+            yield f"start: {marker}{self._form}"
         else:
-            begun = " | ".join(f"json_after_{i} json_rest_{i} json_more | call_after_{i} call_rest_{i} call_more"
-                               for i, _ in tools)  # fmt: skip
-            marked = "" if self._marker is None else f" | TEXT? {self._marker} {self._form}"
-            yield f'start: "" | TEXT | {begun}{marked}'
-            yield rf"TEXT: /(?s:.+)/ & ~/(?s:.*)({json_opening(names)}|{python_opening(names)})(?s:.*)/"
-        yield f"json: ({self._each('json_first_', 'json_rest_')}) json_more"
-        yield f'pythonic: "[" ({self._each("call_first_", "call_rest_")}) call_more'
-        yield (
-            f"json_more: (JSON_GAP ({self._each('json_first_', 'json_rest_')})){{0,{more}}}"
-            if more
-            else 'json_more: ""'
-        )
+            yield from self._text(f" | TEXT? {self._marker} {self._form}" if self._marker else "")
+        more = MOST_CALLS - 1 if self._use.parallel else 0
+        json_calls, python_calls = (self._any(form) for form in _FORMS)
+        yield f"json: {_literal('{' + _NAME)} json_calls"
+        yield 'pythonic: "[" pythonic_calls'
+        yield f"json_calls: {json_calls}" + f" (JSON_GAP {_literal('{' + _NAME)} {json_calls}){{0,{more}}}" * bool(more)
+        yield f"pythonic_calls: {python_calls}" + f' (", " {python_calls}){{0,{more}}}' * bool(more) + ' "]"'
         yield r"JSON_GAP: /[;,][ \n]?|\n/"
-        yield (f'call_more: (", " ({self._each("call_first_", "call_rest_")})){{0,{more}}} "]"' if more
-               else 'call_more: "]"')  # fmt: skip
-        for i, tool in tools:
-            yield from self._of_tool(i, tool)
+        for i, tool in enumerate(self._use.callable):
+            parameters = closed(tool.parameters)
+            yield f'json_{i}: {_literal(tool.name + _END["json"])} {_literal(_ARGUMENTS)} {inlined(parameters)} "}}"'
+            yield f'pythonic_{i}: {_literal(tool.name + _END["pythonic"])} {self._keywords(parameters)} ")"'
         yield from self._rules
 
-    def _each(self, first: str, rest: str) -> str:
-        return " | ".join(f"{first}{i} {rest}{i}" for i in range(len(self._use.callable)))
+    def _any(self, form: str) -> str:
+        """A call of any tool, from its name on."""
+        return f"({' | '.join(f'{form}_{i}' for i in range(len(self._use.callable)))})"
 
-    def _of_tool(self, i: int, tool: Tool) -> Iterator[str]:
-        name, parameters = tool.name, closed(tool.parameters)
-        if not self._use.required:
-            yield rf"json_after_{i}[lazy]: /(?s:.*){json_opening(re.escape(name))}/"
-            yield rf"call_after_{i}[lazy]: /(?s:.*){python_opening(re.escape(name))}/"
-        begun, then = _literal('{"name": "' + name + '"'), _literal(', "parameters": ')
-        yield f"json_first_{i}: {begun}"
-        yield f'json_rest_{i}: {then} {inlined(parameters)} "}}"'
-        yield f"call_first_{i}: {_literal(name + '(')}"
-        yield f'call_rest_{i}: {self._keywords(parameters)} ")"'
+    def _text(self, also: str) -> Iterator[str]:
+        """Text, cut wherever a call could begin: there follows a tool's name, or text that does not begin with one.
+
+        What comes after a cut is read from the left: a rule that contained itself at its end would be as deep as the
+        text is long.
+        """
+        names = "|".join(re.escape(tool.name) for tool in self._use.callable)
+        no_opening = f"~/(?s:.*)({'|'.join(_OPENING.values())})(?s:.*)/"
+        yield 'start: "" | TEXT | ' + " | ".join(
+            f"after_{form} {form.upper()}_TEXT? | after_{form} {form}_calls" for form in _FORMS
+        ) + also  # fmt: skip
+        yield f"TEXT: /(?s:.+)/ & {no_opening}"
+        for form in _FORMS:
+            no_name = f"~/({names}){re.escape(_END[form])}(?s:.*)/"
+            yield f"{form.upper()}_TEXT: /(?s:.+)/ & {no_name} & {no_opening}"
+            yield f"first_{form}[lazy]: /(?s:.*){_OPENING[form]}/"
+            before = " | ".join(f"after_{other} {other}_to_{form}" for other in _FORMS)
+            yield f"after_{form}: first_{form} | {before}"
+            for other in _FORMS:
+                yield f"{form}_to_{other}[lazy]: {form.upper()}_TO_{other.upper()}"
+                yield f"{form.upper()}_TO_{other.upper()}: /(?s:.*){_OPENING[other]}/ & {no_name}"
 
     def _rule(self, body: str) -> str:
         self._count += 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 from typing import Any
+
+from quipu.types import finite
 
 ESCAPES = frozenset("\\'\"abfnrtvxuUN01234567\n")
 """What may follow a backslash in Python; before anything else the backslash would stand for itself, with a warning."""
@@ -59,13 +60,14 @@ def _value(node: ast.expr) -> Any:
             return _paired(text)
         case ast.Constant(value=bool() | int() | None as value):
             return value
-        case ast.Constant(value=float(number)) if math.isfinite(number):
-            return number
+        case ast.Constant(value=float(number)):
+            return finite(number)
         case ast.Name(id="true" | "false" | "null" as name):
             return {"true": True, "false": False, "null": None}[name]
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant(value=int() | float() as number)):
-            if isinstance(number, bool) or not math.isfinite(number):
+            if isinstance(number, bool):
                 raise _NotJSONError
+            number = finite(number) if isinstance(number, float) else number
             return -number if isinstance(sign, ast.USub) else number
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             return [_value(element) for element in elements]

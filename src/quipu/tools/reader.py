@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
-from typing import Any
 
 import regex
 
 from quipu.tools.literals import keyword_arguments
-from quipu.tools.written import SPACE, json_opening, json_text, python_opening
-from quipu.types import ToolCall, ToolCallDelta
+from quipu.tools.written import JSON_OPENING, PYTHON_OPENING, SPACE, json_text
+from quipu.types import ToolCall, ToolCallDelta, joined_calls, json_object
 
 Piece = str | ToolCallDelta
 """A piece of text, or of a call."""
@@ -37,10 +35,10 @@ class CallReader:
         name = _ANY_NAME if names is None else "|".join(map(regex.escape, names)) or "(?!)"
         quoted = r'[^"\\]{1,128}' if names is None else name
         self._opens = regex.compile(
-            rf"(?:\[{SPACE})?{json_opening(f'(?P<json>{quoted})')}"
-            rf'{SPACE},{SPACE}"(?:parameters|arguments)"{SPACE}:{SPACE}\{{|{python_opening(f"(?P<python>{name})")}'
+            rf'(?:\[{SPACE})?{JSON_OPENING}(?P<json>{quoted})"{SPACE},{SPACE}"(?:parameters|arguments)"{SPACE}:{SPACE}\{{'
+            rf"|{PYTHON_OPENING}(?P<python>{name})\("
         )
-        self._goes_on = regex.compile(rf"{SPACE},{SPACE}(?P<python>{name}){SPACE}\(|{SPACE}(?P<end>\])")
+        self._goes_on = regex.compile(rf"{SPACE},{SPACE}(?P<python>{name})\(|{SPACE}(?P<end>\])")
         self._eager = eager
         self._text = ""
         """What is not used up yet."""
@@ -128,7 +126,7 @@ class CallReader:
         self._text = self._text[found.end() :]
         if self._eager:
             self._count += 1
-        elif _is_object(self._arguments):
+        elif json_object(self._arguments) is not None:
             self._held = [self._delta(self._arguments)]
             self._count += 1
             self._hand_on()
@@ -235,17 +233,4 @@ def read(text: str, names: Collection[str] | None = None) -> tuple[str, tuple[To
     pieces = [*reader.push(text), *reader.finish()]
     calls = [piece for piece in pieces if isinstance(piece, ToolCallDelta)]
     said = "".join(piece for piece in pieces if isinstance(piece, str))
-    return said, tuple(ToolCall(call.name or "", json.loads(call.arguments)) for call in calls)
-
-
-def _is_object(text: str) -> bool:
-    try:
-        value: Any = json.loads(text, parse_constant=_no_constant)
-        json.dumps(value)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    return said, joined_calls(calls)

@@ -12,19 +12,15 @@ from quipu.types import ToolCall
 Form = Literal["json", "pythonic"]
 """``{"name": "f", "parameters": {"x": 1}}``, several with ``; `` between; or ``[f(x=1), g(y="a")]``."""
 
-SPACE = r"[ \t\r\n]{0,16}"
+SPACE = r"[ \t\r\n]*"
 """White space, as a pattern, that models leave around the signs of a call."""
 
 
-def json_opening(name: str) -> str:
-    """What a call in JSON begins with, as a pattern; ``name`` is one, too. From there on nothing else can be meant."""
-    typed = rf'"type"{SPACE}:{SPACE}"function"{SPACE},{SPACE}'
-    return rf'\{{{SPACE}(?:{typed})?"name"{SPACE}:{SPACE}"(?:{name})"'
-
-
-def python_opening(name: str) -> str:
-    """What a list of calls in Python begins with, as a pattern."""
-    return rf"\[{SPACE}(?:{name}){SPACE}\("
+_TYPED = rf'"type"{SPACE}:{SPACE}"function"{SPACE},{SPACE}'
+JSON_OPENING = rf'\{{{SPACE}(?:{_TYPED})?"name"{SPACE}:{SPACE}"'
+"""What comes before the name of a call in JSON, as a pattern; after the name is a quotation mark."""
+PYTHON_OPENING = rf"\[{SPACE}"
+"""What comes before the first name of a list of calls in Python; after a name is a parenthesis."""
 
 
 def written(calls: Iterable[ToolCall], form: Form) -> str:
