@@ -93,7 +93,7 @@ Messages = Annotated[list[dict[str, Any]], Field(min_length=1, fail_fast=True)]
 
 
 Tools = Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None
-ToolChoice = str | dict[str, Any] | None
+ToolChoice = Any  # ``ToolUse.of`` says what it may be
 
 
 class Schema(BaseModel):
