@@ -26,7 +26,9 @@ from quipu.engine.grammar_text import grammar_source, limits
 from quipu.engine.grammar_tokens import grammar_tokens
 from quipu.engine.grammar_trial import complaint, try_grammar
 from quipu.engine.json_fields import incomplete_fields
-from quipu.engine.json_schema import check_schema, complaint_of, validator
+from quipu.engine.json_schema import check_schema, complaint_of, patterns_in, validator
+from quipu.engine.pattern_example import pattern_example
+from quipu.engine.token_mask import Masking
 from quipu.errors import EngineStopped, InvalidRequest, Overloaded
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Constraint
@@ -36,7 +38,8 @@ KEPT = 32
 SUSPECTS = 2
 """Tried at once."""
 MOST_WAITING = 32
-"""Constraints that are being compiled or wait for it."""
+"""Suspects that wait to be tried."""
+Checks = tuple[Callable[[str], str] | None, Callable[[str, int], tuple[str, ...]]]
 MAX_TEXT = 512 << 10
 """Characters of a pattern, a grammar, or all choices. A grammar of 128 tools of common size has half of them."""
 
@@ -54,13 +57,15 @@ class GrammarCompiler:
         self._plain = ThreadPoolExecutor(1, "quipu-grammar", _give_way)
         self._suspects = ThreadPoolExecutor(SUSPECTS, "quipu-suspect", _give_way)
         self._checking = ThreadPoolExecutor(1, "quipu-check")
+        self._waiting = 0
         self._making = threading.Lock()
         self._vocabulary: Vocabulary | None = None
 
     def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
         """The grammar of ``constraint``, which the request has as ``name``; compiled once for those that are alike.
 
-        The future raises InvalidRequest by field name for what cannot be kept or exceeds a budget. Raises Overloaded.
+        The future raises InvalidRequest by field name for what cannot be kept or exceeds a budget, and Overloaded when
+        too many wait to be tried.
         """
         key = _key(constraint, name)
         with self._lock:
@@ -68,11 +73,8 @@ class GrammarCompiler:
             if known is not None and not _may_differ(known):
                 self._kept.move_to_end(key)
                 return known
-            if sum(not future.done() for future in self._kept.values()) >= MOST_WAITING:
-                raise Overloaded(
-                    f"{MOST_WAITING} constraints are being compiled or wait for it; try again shortly", retry_after=2
-                )
             future: Future[Grammar] = Future()
+            future.set_running_or_notify_cancel()  # one who stops waiting must not cancel it for the others
             self._kept[key] = future
             done = [each for each, kept in self._kept.items() if kept.done()]
             for each in done[: max(0, len(self._kept) - KEPT)]:
@@ -112,17 +114,26 @@ class GrammarCompiler:
                     f"{name} has {size} characters, which is beyond the limit of {MAX_TEXT}; make it shorter",
                     param=name,
                 )
+        checks = _checks(constraint, name)
         if plain:
-            self._compiled(constraint, name, future)
+            self._compiled(constraint, name, checks, future)
+        elif self._waiting >= MOST_WAITING:
+            raise Overloaded(
+                f"{MOST_WAITING} constraints whose cost is not known wait to be tried; try again shortly", retry_after=5
+            )
         else:
-            self._start(self._suspects, self._tried, constraint, name, future)
+            with self._lock:
+                self._waiting += 1
+            self._start(self._suspects, self._tried, constraint, name, checks, future)
 
-    def _tried(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
+    def _tried(self, constraint: Constraint, name: str, checks: Checks, future: Future[Grammar]) -> None:
+        with self._lock:
+            self._waiting -= 1
         try_grammar(grammar_source(constraint), name)
-        self._compiled(constraint, name, future)
+        self._compiled(constraint, name, checks, future)
 
-    def _compiled(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
-        check, fields = _checks(constraint, name)
+    def _compiled(self, constraint: Constraint, name: str, checks: Checks, future: Future[Grammar]) -> None:
+        check, fields = checks
         vocabulary = self._known()
         source = grammar_source(constraint)
         matcher = LLMatcher(vocabulary.tokens, source, log_level=0, limits=limits())
@@ -130,7 +141,9 @@ class GrammarCompiler:
             matcher.compute_bitmask()
         if matcher.is_error():
             raise complaint(matcher.get_error(), name)
-        shortest = vocabulary.closing.shortest(matcher)
+        examples = filter(None, map(pattern_example, _patterns(constraint)))
+        hints = tuple(tuple(vocabulary.tokens.tokenize_str(each)) for each in dict.fromkeys(examples))
+        shortest = vocabulary.closing.shortest(matcher, hints)
         if shortest is None:
             raise InvalidRequest(
                 f"{name} allows no answer that ends, as far as a search of {LONGEST} tokens found; does it need "
@@ -139,7 +152,7 @@ class GrammarCompiler:
             )
         if check is None:
             check = partial(_matches, matcher, vocabulary)
-        future.set_result(Grammar(vocabulary, matcher, tuple(shortest), check, fields))
+        future.set_result(Grammar(vocabulary, matcher, tuple(shortest), hints, check, fields))
 
     def _known(self) -> Vocabulary:
         """The tokenizer as llguidance has it; made when first needed."""
@@ -154,7 +167,7 @@ class GrammarCompiler:
                     frozenset(tokenizer.specials.values()) | self._end_ids,
                     self._end_ids,
                     Closing(tokens, pieces),
-                    self._width,
+                    Masking(self._width),
                 )
             return self._vocabulary
 
@@ -185,9 +198,7 @@ def _may_differ(known: Future[Grammar]) -> bool:
     return known.done() and not isinstance(known.exception(), InvalidRequest | None)
 
 
-def _checks(
-    constraint: Constraint, name: str
-) -> tuple[Callable[[str], str] | None, Callable[[str, int], tuple[str, ...]]]:
+def _checks(constraint: Constraint, name: str) -> Checks:
     """How a text is checked, if not by the grammar itself, and how its incomplete fields are found."""
     if constraint.kind not in ("json_schema", "json_object"):
         return None, lambda text, written: ()
@@ -197,6 +208,16 @@ def _checks(
 
 def _incomplete(schema: Any, text: str, written: int) -> tuple[str, ...]:
     return incomplete_fields(text, written, schema)
+
+
+def _patterns(constraint: Constraint) -> list[str]:
+    value: Any = constraint.value
+    match constraint.kind:
+        case "json_schema":
+            return patterns_in(value)
+        case "regex":
+            return [value]
+    return []
 
 
 def _matches(matcher: LLMatcher, vocabulary: Vocabulary, text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -25,6 +26,8 @@ MAX_SCHEMAS = 10_000
 """In one schema, itself counted."""
 MAX_MULTIPLE = 10_000
 """The least common multiple of all ``multipleOf``, in units of their last digit: that many states has a number."""
+MAX_DIGITS = 4_000
+"""Of an integer that is checked to the last one."""
 PLAIN_SCHEMAS = 300
 """More than these are tried apart, too, whatever they say."""
 
@@ -96,7 +99,9 @@ def validator(schema: Mapping[str, Any] | bool, name: str) -> jsonschema_rs.Vali
     """Checks answers against ``schema``; raises InvalidRequest, with the path, if that is no JSON Schema."""
     try:
         made: jsonschema_rs.Validator = jsonschema_rs.validator_for(
-            schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True
+            schema if isinstance(schema, bool) else dict(schema),
+            pattern_options=jsonschema_rs.RegexOptions(),
+            offline=True,
         )
         return made
     except jsonschema_rs.ValidationError as error:
@@ -107,16 +112,35 @@ def validator(schema: Mapping[str, Any] | bool, name: str) -> jsonschema_rs.Vali
         raise InvalidRequest(f"{name} is no JSON Schema that can be checked: {error!s:.300}", param=name) from None
 
 
+def patterns_in(schema: Mapping[str, Any] | bool) -> list[str]:
+    """The patterns of strings and names in ``schema``."""
+    found: list[str] = []
+    for _, each in _schemas(schema, (), "schema"):
+        found += [each["pattern"]] if isinstance(each.get("pattern"), str) else []
+        found += each.get("patternProperties") or {}
+    return found
+
+
 def complaint_of(checker: jsonschema_rs.Validator, text: str) -> str:
     """What is wrong with the answer ``text``; "" for nothing."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_readable)
         checker.validate(value)
     except jsonschema_rs.ValidationError as error:
         return f"{field_path(tuple(error.instance_path)) or 'it'}: {error.message.splitlines()[0][:300]}"
     except (ValueError, RecursionError) as error:
         return f"it is no JSON that can be read: {error!s:.300}"
     return ""
+
+
+def _finite(number: str) -> float:
+    """The nearest float: JSON has numbers that are none, and infinity is no number to a schema."""
+    return math.copysign(min(abs(float(number)), sys.float_info.max), float(number))
+
+
+def _readable(number: str) -> int:
+    """Python reads no integer of more digits, which is for clients to know; it is a number all the same."""
+    return int(number) if len(number) <= MAX_DIGITS else int(_finite(number))
 
 
 def _no_constant(name: str) -> None:

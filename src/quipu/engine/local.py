@@ -219,21 +219,23 @@ class LocalModel:
     def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
         """``constraint`` compiled for this model, in a thread that keeps nobody waiting; ``name`` is the field it is.
 
-        The future raises InvalidRequest, by field name, for what cannot be kept or exceeds a limit. Raises Overloaded
-        when too many are being compiled.
+        The future raises InvalidRequest, by field name, for what cannot be kept or exceeds a limit, and Overloaded when
+        too many of unknown cost wait.
         """
         return self._compiler.compile(constraint, name)
 
-    def compile_for(self, use: ToolUse | None, constraint: Constraint | None = None) -> Future[Grammar] | None:
-        """What answers are kept to that may call what ``use`` allows, or that ``constraint`` describes; see ``compile``.
+    def compile_for(
+        self, use: ToolUse | None, constraint: Constraint | None = None, name: str = "constraint"
+    ) -> Future[Grammar] | None:
+        """What keeps answers to what ``use`` lets them call, or to ``constraint``; see ``compile``.
 
         None for answers that are free. Raises InvalidRequest, by field name, for a schema that cannot be kept.
         """
         if use is None:
-            return None if constraint is None else self.compile(constraint)
+            return None if constraint is None else self.compile(constraint, name)
         if constraint is not None:
             raise InvalidRequest(
-                "an answer can be kept to a format or be given tools, not both; leave one of them out", param="tools"
+                f"an answer can be kept to {name} or be given tools, not both; leave one of them out", param="tools"
             )
         from quipu.engine.calling import call_constraint  # only now: most answers are free
 

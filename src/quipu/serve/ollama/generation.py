@@ -17,7 +17,7 @@ from quipu.serve.metrics import LEFT
 from quipu.serve.ollama.errors import OllamaRoute, message_body
 from quipu.serve.ollama.names import served_name
 from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields, Options
-from quipu.serve.openai.answer import begin
+from quipu.serve.openai.answer import begin, incomplete_field
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.sse import EventStream, encode
 from quipu.serve.service import Service
@@ -130,6 +130,7 @@ class OllamaAnswer:
         self._first: int | None = None
         self._reason = "stop"
         self._usage = Usage()
+        self._incomplete: tuple[str, ...] = ()
         self._deltas: list[ToolCallDelta] = []
 
     @property
@@ -148,6 +149,7 @@ class OllamaAnswer:
         self._deltas += chunk.tool_calls
         self._reason = "stop" if chunk.finish_reason == "tool_calls" else chunk.finish_reason or self._reason
         self._usage = chunk.usage or self._usage
+        self._incomplete = chunk.incomplete or self._incomplete
 
     def events(self, prompt: int, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         """The text, if there is any; the calls, whole, when there are all."""
@@ -169,6 +171,7 @@ class OllamaAnswer:
             **self._said(""),
             "done": True,
             "done_reason": self._reason,
+            **incomplete_field(self._incomplete),
             "total_duration": now - self._start,
             "load_duration": self._begun - self._start,
             "prompt_eval_count": self._usage.prompt_tokens,

@@ -30,6 +30,8 @@ class Generation:
     """Chunks of all answers to all prompts, in the order in which the engine makes them.
 
     Iterating yields (prompt, chunk): the place of the prompt, and the chunk of one of its ``sampling.n`` answers.
+    ``grammar`` constrains all answers.
+
     Raises the QuipuError that ends any of them, TookTooLong after the time that ``limits`` give. Whoever holds one
     calls ``abort`` at the end, whatever happened.
     """
@@ -58,6 +60,7 @@ class Generation:
         self._start = time.perf_counter()
         self._clock = clock
         self._limits = limits
+        self._grammar = grammar
         self._handles: list[Handle] = []
         self._unfinished = len(prompts) * sampling.n
         self._loop = asyncio.get_running_loop()

@@ -70,6 +70,7 @@ class ResponsesAnswer:
         self._usage: Usage | None = None
         self._error: QuipuError | None = None
         self._number = -1
+        self._incomplete: tuple[str, ...] = ()
 
     def events(self, prompt: int, chunk: Chunk) -> Iterator[Event]:
         """What comes before everything, and what the chunk adds: text, and calls."""
@@ -86,6 +87,7 @@ class ResponsesAnswer:
             yield from self._of_last(self._items[-1].more(delta.arguments))
         if chunk.finish_reason is not None:
             self._status = "completed" if chunk.finish_reason in ("stop", "tool_calls") else "incomplete"
+            self._incomplete = chunk.incomplete
             self._usage = chunk.usage
             if not self._items:  # an empty answer is a message, too
                 yield from self._begun(MessageItem())
@@ -109,7 +111,7 @@ class ResponsesAnswer:
             "created_at": self._created,
             "status": self._status,
             "error": None if self._error is None else {"code": "server_error", "message": str(self._error)},
-            "incomplete_details": {"reason": "max_output_tokens"} if self._status == "incomplete" else None,
+            "incomplete_details": self._incomplete_details() if self._status == "incomplete" else None,
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
             "model": request.model,
@@ -119,7 +121,7 @@ class ResponsesAnswer:
             "reasoning": {"effort": None, "summary": None},
             "store": False,  # nothing is, whatever was asked
             "temperature": self._sampling.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": (request.text or {}).get("format") or {"type": "text"}},
             "tool_choice": request.tool_choice or "auto",
             "tools": [{"type": "function", "strict": True, **_function(tool)} for tool in request.told_tools()],
             "top_p": self._sampling.top_p,
@@ -128,6 +130,10 @@ class ResponsesAnswer:
             "user": request.user,
             "metadata": request.metadata or {},
         }
+
+    def _incomplete_details(self) -> dict[str, Any]:
+        """Why the answer is incomplete, and which fields of it are, if it is constrained to JSON."""
+        return {"reason": "max_output_tokens"} | ({"fields": list(self._incomplete)} if self._incomplete else {})
 
     def _output(self) -> list[dict[str, Any]]:
         last = "incomplete" if self._status == "failed" else self._status

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator
 
 from quipu.errors import InvalidRequest, check_fields
+from quipu.serve.openai.response_format import Asked, of_response_format
 from quipu.serve.openai.schemas import Schema, ToolChoice, Tools, fault
 from quipu.tools.tool import Tool, ToolUse
 
@@ -23,7 +24,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "previous_response_id": (),  # nothing is kept from earlier requests
     "prompt": (),
     "reasoning": ({}, {"effort": "none"}),
-    "text": ({}, {"format": {"type": "text"}}),
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
@@ -65,6 +65,7 @@ class ResponsesRequest(Schema):
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: float | None = None
     top_p: float | None = None
+    text: dict[str, Any] | None = None
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
     tools: Tools = None
@@ -94,6 +95,15 @@ class ResponsesRequest(Schema):
     def tool_use(self) -> ToolUse | None:
         """What the answer may call. Raises InvalidRequest by field name."""
         return ToolUse.of(self.tools, self.tool_choice, self.parallel_tool_calls)
+
+    def constraint(self) -> Asked | None:
+        """What the answer must look like, and the field that says so. Raises InvalidRequest by field name."""
+        text = self.text or {}
+        check_fields({name: value for name, value in text.items() if value is not None}, ("format",), "text")
+        form = text.get("format")
+        if not isinstance(form, Mapping | None):
+            raise InvalidRequest(f"text.format must be an object with a type, got {form!r:.80}", param="text.format")
+        return of_response_format(form, "text.format")
 
     def conversation(self) -> list[dict[str, Any]]:
         """The messages that the model answers. Raises InvalidRequest by field name."""
