@@ -114,8 +114,8 @@ def conversation(values: Sequence[Message | Mapping[str, Any]]) -> list[Message]
         # Calls without an id, as Ollama has them, may be answered by any.
         if message.role == "tool" and told is not None and told not in called and None not in called:
             raise InvalidRequest(
-                f"messages[{place}].tool_call_id is {told!r:.80}, and no earlier message of the assistant has a call of "
-                "that id in its tool_calls",
+                f"messages[{place}].tool_call_id is {told!r:.80}, and no earlier message of the assistant has a call "
+                "of that id in its tool_calls",
                 param=f"messages[{place}].tool_call_id",
             )
         called.update(call.id for call in message.tool_calls)
@@ -442,7 +442,7 @@ class Completion(str):
 
 
 def json_object(text: str) -> dict[str, Any] | None:
-    """The object that ``text`` is in JSON; None if it is none. A number beyond all floats becomes the largest there is."""
+    """The object that ``text`` is in JSON; None if it is none. A number beyond all floats becomes the largest one."""
     try:
         value = json.loads(text, parse_float=finite, parse_constant=_no_constant)
     except (ValueError, RecursionError):  # not JSON, an integer of thousands of digits, nested too deep

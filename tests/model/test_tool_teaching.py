@@ -18,7 +18,8 @@ JSON_TEMPLATE = (
     'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}.\n\n'
     "{% for t in tools %}{{ t | tojson(indent=4) }}\n\n{% endfor %}{% endif %}"
     "{% if 'tool_calls' in m %}"
-    "{% if m.tool_calls | length != 1 %}{{ raise_exception('This model only supports single tool-calls at once!') }}{% endif %}"
+    "{% if m.tool_calls | length != 1 %}"
+    "{{ raise_exception('This model only supports single tool-calls at once!') }}{% endif %}"
     '{% set call = m.tool_calls[0].function %}{"name": "{{ call.name }}", "parameters": {{ call.arguments | tojson }}}'
     "{% else %}{{ m.content | trim }}{% endif %}<|eot_id|>{% endfor %}"
 )

@@ -1,4 +1,4 @@
-"""Tools through the official SDKs, unmodified: calls whole and streamed, results, an agent's loop, and hostile requests."""
+"""Tools through the official SDKs, unmodified: calls, streams, results, an agent's loop, and hostile requests."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,9 @@ import pytest
 from running_server import Running, serving
 
 from quipu.engine.fake import fake_model
+from quipu.engine.remote import RemoteModel
+from quipu.errors import InvalidRequest
+from quipu.types import Completion, Constraint, Message
 
 WEATHER = {
     "type": "function",
@@ -139,6 +142,37 @@ def test_an_agents_loop_with_two_tools(tooled: Running) -> None:
                                            if not isinstance(m, dict) else m for m in messages]))  # fmt: skip
     assert "rain for 2 days" in prompt
     assert '{"name": "get_weather", "parameters": {"city": "Paris", "days": 2}}; {"name": "get.time"' in prompt
+
+
+def test_a_remote_model_calls_as_a_local_one_does(tooled: Running) -> None:
+    asked = [{"role": "user", "content": f"say {BOTH}"}]
+    with RemoteModel(f"{tooled.url}/v1", "fake", context_length=8192) as remote:
+        answer = Completion.of(remote.stream(asked, tools=[WEATHER, TIME]))
+        local = tooled.model.chat(asked, tools=[WEATHER, TIME])
+        made, same = ([(call.name, call.arguments) for call in each.tool_calls] for each in (answer, local))
+        assert made == same == [("get_weather", {"city": "Paris", "days": 2}), ("get.time", {})]
+        assert answer.finish_reason == "tool_calls"
+        history = [*asked, Message("assistant", tool_calls=answer.tool_calls)]
+        history += [Message("tool", "x", tool_call_id=call.id) for call in answer.tool_calls]
+        assert str(Completion.of(remote.stream([*history, Message("user", "say Done.")]))) == "Done."
+        only = Completion.of(
+            remote.stream(asked, tools=[WEATHER, TIME], tool_choice="get.time", parallel_tool_calls=False)
+        )
+        assert [call.name for call in only.tool_calls] == ["get.time"]
+
+
+def test_python_functions_are_tools(tooled: Running) -> None:
+    def get_weather(city: str, days: int = 1) -> str:
+        """The weather."""
+        return f"{city} {days}"
+
+    answer = tooled.model.chat(f"say {PARIS}", tools=[get_weather])
+    [call] = answer.tool_calls
+    assert get_weather(**call.arguments) == "Paris 2"
+    with pytest.raises(InvalidRequest, match="tools are for conversations"):
+        tooled.model.generate("x", tools=[get_weather])
+    with pytest.raises(InvalidRequest, match="kept to constraint or be given tools, not both"):
+        tooled.model.chat("x", tools=[get_weather], constraint=Constraint("json_object"))
 
 
 def test_responses(tooled: Running) -> None:

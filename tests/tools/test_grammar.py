@@ -123,8 +123,10 @@ GIVEN = [WEATHER, {"name": "get.time"}, {"name": "get"}]
 @pytest.mark.parametrize(
     "text",
     [
-        "", "Hello.", 'She said {"name": "Anna"} and [1, 2] and [get_weather] {"name": "get_weathers"', "[get", "{" * 50,
-        '{"type": "function", "name": "x"}', "Look: [get_weather", '{"name": "Anna", "parameters": {"x": 1}}', "[x(y=1)]",
+        "", "Hello.", 'She said {"name": "Anna"} and [1, 2] and [get_weather] {"name": "get_weathers"', "[get",
+        "{" * 50,
+        '{"type": "function", "name": "x"}', "Look: [get_weather", "[x(y=1)]",
+        '{"name": "Anna", "parameters": {"x": 1}}',
     ],
 )  # fmt: skip
 def test_text_is_free(form: str, text: str) -> None:

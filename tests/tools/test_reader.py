@@ -2,6 +2,8 @@
 
 import json
 import time
+from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -21,48 +23,17 @@ values = st.recursive(
 names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,20}", fullmatch=True)
 arguments = st.dictionaries(st.text() | st.sampled_from(["city", "class", "zip-code", "x"]), values, max_size=4)
 calls = st.lists(st.builds(ToolCall, names, arguments), min_size=1, max_size=4)
-noise = st.lists(
-    st.sampled_from(
-        [
-            '{"name": "f", "parameters": {',
-            '"arguments": {',
-            "[f(",
-            "x=1",
-            '"a"',
-            "'",
-            ")",
-            "]",
-            "}",
-            "{",
-            "[",
-            ", ",
-            ";",
-        ]
-        + [
-            "\\",
-            "\n",
-            " ",
-            "é",
-            "hello",
-            "None",
-            "null",
-            "**",
-            "(",
-            '{"name": "g"',
-            '"type": "function", ',
-            "1e999",
-            "f",
-        ]
-    )
-    | st.text(max_size=3),
-    max_size=14,
-).map("".join)
+SIGNS = [
+    '{"name": "f", "parameters": {', '"arguments": {', "[f(", "x=1", '"a"', "'", ")", "]", "}", "{", "[", ", ", ";",
+    "\\", "\n", " ", "é", "hello", "None", "null", "**", "(", '{"name": "g"', '"type": "function", ', "1e999", "f",
+]  # fmt: skip
+noise = st.lists(st.sampled_from(SIGNS) | st.text(max_size=3), max_size=14).map("".join)
 
 
 def pieces(text: str, cuts: list[int], **options) -> list:
     reader = CallReader(**options)
     places = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    out = [piece for start, end in zip(places, places[1:], strict=False) for piece in reader.push(text[start:end])]
+    out = [piece for start, end in pairwise(places) for piece in reader.push(text[start:end])]
     return out + reader.finish()
 
 
@@ -95,7 +66,7 @@ def test_the_pythonic_form_is_python(calls: list[ToolCall]) -> None:
     names = {call.name for call in calls if call.name.isidentifier()}
     calls = [call for call in calls if call.name in names]
     called = []
-    functions = {name: (lambda name: lambda **given: called.append((name, given)))(name) for name in names}
+    functions = {name: partial(lambda name, **given: called.append((name, given)), name) for name in names}
     try:
         compiled = compile(written(calls, "pythonic"), "written", "eval")
     except SyntaxError:  # a name may be a word of Python's
@@ -150,7 +121,8 @@ def test_every_prefix_is_text_and_whole_calls(text: str, calls: list[ToolCall], 
         ('[f(x="a" "b")]', "", [("f", {"x": "ab"})]),
         ("Let me see: [f(x=1)]", "Let me see:", [("f", {"x": 1})]),
         ('{"name": "f", "parameters": {"a": "}{"}}', "", [("f", {"a": "}{"})]),
-        ('{"name": "f", "parameters": {"a": "\\""}}; {"name": "g", "parameters": {}}', "", [("f", {"a": '"'}), ("g", {})]),
+        ('{"name": "f", "parameters": {"a": "\\""}}; {"name": "g", "parameters": {}}', "",
+         [("f", {"a": '"'}), ("g", {})]),
         ('{"name":"f","arguments":{}}\n{"name":"g","arguments":{}}', "", [("f", {}), ("g", {})]),
         ('{"name": "f", "parameters": {}}{"name": "g", "parameters": {}}', "", [("f", {}), ("g", {})]),
         ('[{"name": "f", "parameters": {}}, {"name": "g", "parameters": {}}]', "", [("f", {}), ("g", {})]),
@@ -174,7 +146,8 @@ def test_calls(text: str, said: str | None, found: list) -> None:
         "[f(x=1+1)]", "[f(x=-'a')]", "[f(**x)]", "[f(x=)]", "[f(x=1]]", "[f(x='a)]", "[f(x=__import__('os'))]",
         '{"name": "f"}', '{"name": 7, "parameters": {}}', '{"name": "f", "parameters": 1}', "{}", '{"name": "f", ',
         '{"name": "f", "parameters": {a}}', '{"name": "f", "parameters": {"x": NaN}}',
-        '{"name": "f", "parameters": {}, "id": 1}', '{"name": "f", "parameters": {]}', '{"name": "unknown", "parameters": {',
+        '{"name": "f", "parameters": {}, "id": 1}', '{"name": "f", "parameters": {]}',
+        '{"name": "unknown", "parameters": {',
         "[f(x=" + "9" * 5000 + ")]", "[f(x=0x" + "f" * 9000 + ")]", "[f(x=" + "-" * 9000 + "1)]",
         "[f(x=" + "not " * 9000 + "1)]", "[f(x=" + "lambda: " * 3000 + "1)]", "[f(x=a" + ".a" * 9000 + ")]",
         "[f(x=" + "1 if 1 else " * 3000 + "1)]", "[f(x=\0)]",
@@ -207,8 +180,9 @@ def test_eager_arguments_come_as_they_are_written() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "[f(" * 200_000, "{" * 200_000, '{"name": "f", "parameters": {' * 20_000, "[" + "f(x=1)," * 10_000, " " * 500_000,
-        '[f(x="' + "a" * 500_000, "[f(x=" + "[" * 90 + "]" * 90 + ")" * 100_000, '{"name": "f", "parameters": {}}' * 10_000,
+        "[f(" * 200_000, "{" * 200_000, '{"name": "f", "parameters": {' * 20_000, "[" + "f(x=1)," * 10_000,
+        " " * 500_000, '[f(x="' + "a" * 500_000, "[f(x=" + "[" * 90 + "]" * 90 + ")" * 100_000,
+        '{"name": "f", "parameters": {}}' * 10_000,
     ],
 )  # fmt: skip
 def test_long_hostile_text_takes_no_time(text: str) -> None:

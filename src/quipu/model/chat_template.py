@@ -32,8 +32,8 @@ class ChatTemplate:
     """A compiled template; rendering is safe from several threads.
 
     The variables and functions are those that transformers gives: ``messages``, ``add_generation_prompt``,
-    ``bos_token``, ``eos_token``, ``tools`` (none where there are none), ``raise_exception``, ``strftime_now``, ``tojson``. ``date`` is
-    written as "26 Jul 2024". Raises UnsupportedCheckpoint for a template that does not compile, or has more than
+    ``bos_token``, ``eos_token``, ``tools``, ``raise_exception``, ``strftime_now``, ``tojson``. ``date`` is written as
+    "26 Jul 2024". Raises UnsupportedCheckpoint for a template that does not compile, or has more than
     MOST_SOURCE characters.
     """
 
@@ -66,7 +66,7 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
-        """The prompt as text; ``tools`` are definitions as the OpenAI API has them.
+        """The prompt as text; ``tools`` are definitions as the OpenAI API has them. A template is told none for none.
 
         Raises InvalidRequest with the template's own words where it refuses the conversation, and
         UnsupportedCheckpoint where the template itself fails, runs for 10 s, makes more than its budget of values, or

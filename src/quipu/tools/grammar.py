@@ -1,4 +1,4 @@
-"""What an answer that may call tools looks like, as a grammar: text is free, and a call is always one that validates."""
+"""What an answer that may call tools looks like, as a grammar: text is free, and a call is one that validates."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ class _Grammar:
     def _keywords(self, schema: Mapping[str, Any]) -> str:
         """The arguments of a call in Python: ``name=value, ...``, or ``**{...}`` where that cannot say them."""
         properties = schema.get("properties")
-        closed_object = isinstance(properties, Mapping) and schema.get("additionalProperties") is False
         if (
-            not closed_object
+            not isinstance(properties, Mapping)
+            or schema.get("additionalProperties") is not False
             or schema.keys() - _OF_OBJECTS - _SAYS_NOTHING
             or refers_elsewhere(schema)
             or not all(map(is_keyword, properties))

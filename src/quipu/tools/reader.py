@@ -175,7 +175,7 @@ class CallReader:
         return True
 
     def _inside(self, language: str) -> tuple[str, bool | None]:
-        """The text up to the bracket that closes the arguments; whether it came, cannot come any more, or may (None)."""
+        """The text up to the bracket that closes the arguments; whether that came, cannot come, or may yet (None)."""
         at = 0
         while True:
             if self._escaped and at < len(self._text):

@@ -105,13 +105,14 @@ class ToolUse:
         """
         if not isinstance(tools, Sequence | None) or isinstance(tools, str):
             raise InvalidRequest(f"tools must be a list, got {tools!r:.80}", param="tools")
-        if len(tools or ()) > MOST_TOOLS:
+        tools = tools or ()
+        if len(tools) > MOST_TOOLS:
             raise InvalidRequest(
                 f"tools has {len(tools)} entries; at most {MOST_TOOLS} are taken. Leave out what this question "
                 "does not need",
                 param="tools",
             )
-        made = tuple(Tool.of(tool, f"tools[{place}]") for place, tool in enumerate(tools or ()))
+        made = tuple(Tool.of(tool, f"tools[{place}]") for place, tool in enumerate(tools))
         names = [tool.name for tool in made]
         for place, name in enumerate(names):
             if name in names[:place]:

@@ -30,7 +30,9 @@ CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json"
 class Said(Protocol):
     """A piece of text, and calls -> the fields that carry them."""
 
-    def __call__(self, text: str, calls: Sequence[ToolCall] = ()) -> Mapping[str, Any]: ...
+    def __call__(self, text: str, calls: Sequence[ToolCall] = ()) -> Mapping[str, Any]:
+        """The fields of one object."""
+        ...
 
 
 def routes(service: Service) -> APIRouter:

@@ -115,7 +115,8 @@ async def _grammar(
     try:
         async with asyncio.timeout(seconds):
             compiling = await asyncio.to_thread(model.compile_for, use, constraint, name)
-            return None if compiling is None else await asyncio.wrap_future(compiling)
+            assert compiling is not None
+            return await asyncio.wrap_future(compiling)
     except TimeoutError:
         raise TookTooLong.of(seconds, f"make {name} simpler", f"compiling {name}") from None
 
