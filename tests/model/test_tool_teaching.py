@@ -29,10 +29,13 @@ PYTHONIC_TEMPLATE = (
     + TURN
     + "{% if loop.first and tools %}Use [func(param=value)].\n{{ tools | tojson }}{% endif %}"
     "{{ m.content }}{% if m.tool_calls %}[{% for c in m.tool_calls %}{{ c.function.name }}("
-    "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v | tojson }}{% if not loop.last %}, {% endif %}{% endfor %})"
+    "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v | tojson }}{% if not loop.last %}, {% endif %}"
+    "{% endfor %})"
     "{% if not loop.last %}, {% endif %}{% endfor %}]{% endif %}<|eot_id|>{% endfor %}"
 )
-REFUSING = "{% if tools %}{{ raise_exception('no tools here') }}{% endif %}{% for m in messages %}{{ m.content }}\n{% endfor %}"
+REFUSING = (
+    "{% if tools %}{{ raise_exception('no tools here') }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
+)
 WEATHER = Tool("get_weather", "The weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 PARIS, ROME = ToolCall("get_weather", {"city": "Paris"}, "a"), ToolCall("get_weather", {"city": "Rome"}, "b")
 TALK = [
