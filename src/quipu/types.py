@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
-from quipu.errors import InvalidRequest, check_fields, did_you_mean
+from quipu.errors import InvalidRequest, Unparsed, check_fields, did_you_mean
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "tool_calls", "length", "abort"]
+"""``tool_calls``: it stopped to hear what the tools that it calls have to say."""
 
 MAX_ANSWERS = 128
 """Most answers to one prompt."""
@@ -24,6 +26,19 @@ class ToolCall:
 
     name: str
     arguments: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call as it is generated; ``index`` counts the calls of one answer.
+
+    The first piece of a call has its ``name`` and ``id``. The ``arguments`` of its pieces, joined, are a JSON object.
+    """
+
+    index: int
+    arguments: str = ""
+    name: str | None = None
     id: str | None = None
 
 
@@ -88,6 +103,23 @@ class Message:
             stop_reason=value.get("stop_reason"),
             context=value.get("context"),
         )
+
+
+def conversation(values: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
+    """``values`` as Messages. Raises InvalidRequest by field, also for a result of a call that nobody made."""
+    messages = [Message.of(value, f"messages[{place}]") for place, value in enumerate(values)]
+    called: set[str | None] = set()
+    for place, message in enumerate(messages):
+        told = message.tool_call_id
+        # Calls without an id, as Ollama has them, may be answered by any.
+        if message.role == "tool" and told is not None and told not in called and None not in called:
+            raise InvalidRequest(
+                f"messages[{place}].tool_call_id is {told!r:.80}, and no earlier message of the assistant has a call "
+                "of that id in its tool_calls",
+                param=f"messages[{place}].tool_call_id",
+            )
+        called.update(call.id for call in message.tool_calls)
+    return messages
 
 
 _MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "stop_reason", "context")
@@ -226,6 +258,58 @@ def _number(name: str, value: Any, low: float, high: float, *, above_low: bool =
         raise InvalidRequest(f"{name} must be {bounds}, got {value}", param=name)
 
 
+ConstraintKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+COMPACT_JSON: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""How constrained JSON is spaced: as Python writes it on one line, so that no answer is endless white space and what a
+schema forces needs no thought. A grammar that inlines ``%json {...}`` has it as the schema's ``x-guidance``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer must look like, whole: it does, or the request is refused before it runs.
+
+    ``kind`` says what ``value`` is:
+
+    * ``json_schema``: a JSON Schema. The answer is a JSON text that validates against it.
+    * ``json_object``: nothing. The answer is any JSON object.
+    * ``regex``: a pattern that the whole answer matches; no look-around, no back-references.
+    * ``choice``: the texts of which the answer is one.
+    * ``grammar``: a grammar in llguidance's dialect of Lark, from its rule ``start`` on. It may inline JSON Schemas
+      (``%json {...}``), name special tokens (``<|python_tag|>``) and mix free text with either.
+
+    Only the type of ``value`` is checked here (InvalidRequest); the model compiles it, and refuses what cannot be kept.
+    """
+
+    kind: ConstraintKind
+    value: Mapping[str, Any] | bool | str | tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ConstraintKind):
+            raise InvalidRequest(
+                f"a constraint is one of {', '.join(get_args(ConstraintKind))}, not {self.kind!r:.80}",
+                param="constraint",
+            )
+        if self.kind == "choice" and isinstance(self.value, Sequence) and not isinstance(self.value, str):
+            object.__setattr__(self, "value", tuple(self.value))
+        if not _CONSTRAINT_VALUES[self.kind][0](self.value):
+            needed = _CONSTRAINT_VALUES[self.kind][1]
+            raise InvalidRequest(f"{self.kind} must be {needed}, got {self.value!r:.80}", param=self.kind)
+
+
+_CONSTRAINT_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "json_schema": (lambda value: isinstance(value, Mapping | bool), "a JSON Schema: an object, true or false"),
+    "json_object": (lambda value: value is None, "without a value"),
+    "regex": (lambda value: isinstance(value, str) and bool(value), "a pattern that is not empty"),
+    "choice": (
+        lambda value: (
+            isinstance(value, tuple) and bool(value) and all(isinstance(text, str) and text for text in value)
+        ),
+        "a list of one or more texts, none empty",
+    ),
+    "grammar": (lambda value: isinstance(value, str) and bool(value), "a Lark grammar that is not empty"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """One token with its natural-log probability. ``bytes`` may be part of a character; ``text`` then shows U+FFFD.
@@ -263,6 +347,10 @@ class Chunk:
 
     ``index`` tells the answers of ``n`` > 1 apart. ``finish_reason`` is set on the last chunk of an answer and
     ``usage`` on the last chunk of the request. ``prompt_logprobs`` comes once, before the first text.
+    ``incomplete``, on the last chunk of an answer that is constrained to JSON and was ended by its limit of tokens:
+    the paths of the fields (as in ``items[2].name``) whose values the model did not write to their end. They are cut,
+    filled with the shortest value that the schema takes, or, if they may be, absent. The text is valid all the same.
+    ``tool_calls`` are pieces of the calls that an answer with tools makes; they are no part of ``text``.
     """
 
     text: str = ""
@@ -272,6 +360,8 @@ class Chunk:
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    incomplete: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -279,12 +369,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One finished answer."""
+    """One finished answer; for ``incomplete`` see Chunk."""
 
     text: str
     finish_reason: FinishReason
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Completion(str):
@@ -298,24 +390,35 @@ class Completion(str):
 
     @classmethod
     def of(cls, chunks: Iterator[Chunk]) -> Completion:
-        """Drain ``chunks`` and join them by choice."""
+        """Drain ``chunks`` and join them by choice. Raises Unparsed for a call whose arguments are no JSON object."""
         texts: dict[int, list[str]] = {}
         tokens: dict[int, list[int]] = {}
         logprobs: dict[int, list[TokenLogprob]] = {}
         reasons: dict[int, FinishReason] = {}
+        incomplete: dict[int, tuple[str, ...]] = {}
+        deltas: dict[int, list[ToolCallDelta]] = {}
         usage, prompt_logprobs = Usage(), None
         for chunk in chunks:
             texts.setdefault(chunk.index, []).append(chunk.text)
             tokens.setdefault(chunk.index, []).extend(chunk.token_ids)
             logprobs.setdefault(chunk.index, []).extend(chunk.logprobs)
+            deltas.setdefault(chunk.index, []).extend(chunk.tool_calls)
             if chunk.prompt_logprobs is not None:
                 prompt_logprobs = chunk.prompt_logprobs
             if chunk.finish_reason is not None:
                 reasons[chunk.index] = chunk.finish_reason
+                incomplete[chunk.index] = chunk.incomplete
             if chunk.usage is not None:
                 usage = chunk.usage
         choices = tuple(
-            Choice("".join(texts[i]), reasons.get(i, "abort"), tuple(tokens[i]), tuple(logprobs[i]))
+            Choice(
+                "".join(texts[i]),
+                reasons.get(i, "abort"),
+                tuple(tokens[i]),
+                tuple(logprobs[i]),
+                incomplete.get(i, ()),
+                joined_calls(deltas[i]),
+            )
             for i in sorted(texts)
         )
         self = cls(choices[0].text if choices else "")
@@ -331,6 +434,44 @@ class Completion(str):
     def finish_reason(self) -> FinishReason:
         """Why the first choice ended."""
         return self.choices[0].finish_reason
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that the first choice makes."""
+        return self.choices[0].tool_calls
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The object that ``text`` is in JSON; None if it is none. A number beyond all floats becomes the largest one."""
+    try:
+        value = json.loads(text, parse_float=finite, parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # not JSON, an integer of thousands of digits, nested too deep
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def finite(number: str | float) -> float:
+    """As a float that JSON can say again."""
+    return max(-sys.float_info.max, min(float(number), sys.float_info.max))
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def joined_calls(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
+    """The calls that ``deltas`` are the pieces of. Raises Unparsed if the arguments of one are no JSON object."""
+    pieces: dict[int, list[ToolCallDelta]] = {}
+    for delta in deltas:
+        pieces.setdefault(delta.index, []).append(delta)
+    calls = []
+    for parts in pieces.values():
+        text = "".join(part.arguments for part in parts)
+        name, arguments = parts[0].name, json_object(text or "{}")
+        if name is None or arguments is None:
+            raise Unparsed("the model called a tool with arguments that are no JSON object", text=text)
+        calls.append(ToolCall(name, arguments, parts[0].id))
+    return tuple(calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +549,22 @@ class Generator(Protocol):
         """Tokens of the prompt after chat formatting."""
         ...
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Chunks:
-        """Answer or continue ``prompt``; ``options`` are the fields of Sampling by name."""
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        constraint: Constraint | None = None,
+        tools: Sequence[Any] | None = None,
+        tool_choice: Any = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Any,
+    ) -> Chunks:
+        """Answer or continue ``prompt``; ``options`` are the fields of Sampling by name.
+
+        ``tools`` are what an answer to a conversation may call; see ``tools.tool.ToolUse.of``.
+
+        With a ``constraint`` the whole answer is what it says, also where ``max_tokens`` ends it; what cannot be kept
+        (a keyword of JSON Schema that is not supported, too few tokens for any such answer) is an InvalidRequest.
+        """
         ...

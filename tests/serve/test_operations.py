@@ -147,7 +147,7 @@ def test_openapi_describes_the_requests(server: Running) -> None:
     }  # fmt: skip
     fields = document["components"]["schemas"]["ChatCompletionRequest"]
     assert {"messages", "temperature", "stop", "logit_bias", "stream_options"} <= fields["properties"].keys()
-    assert "tools" not in fields["properties"]
+    assert "functions" not in fields["properties"]
     assert fields["additionalProperties"] is False
     assert fields["required"] == ["model", "messages"]
     prompt = document["components"]["schemas"]["CompletionRequest"]["properties"]["prompt"]

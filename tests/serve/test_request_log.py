@@ -80,7 +80,7 @@ def test_what_the_guard_refuses_has_a_line_and_an_id() -> None:
 def test_a_bug_has_a_line_and_an_id(monkeypatch, caplog) -> None:
     lines: list[dict] = []
     with serving(log=lines.append) as server:
-        monkeypatch.setattr(server.model, "prompt_ids", lambda _: 1 / 0)
+        monkeypatch.setattr(server.model, "prompt_ids", lambda *_: 1 / 0)
         answer = server.post("/tokenize", prompt="hi")
     assert answer.status_code == 500
     assert [(line["route"], line["status"], line["id"]) for line in lines] == [

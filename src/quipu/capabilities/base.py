@@ -231,10 +231,12 @@ class Answering(Capability):
         """What is amiss with ``output`` though it could be read, for people."""
         return ()
 
-    def ask(self, calls: Calls, messages: Sequence[Message], longest: int) -> Steps[Event, None, str]:
-        """One answer, as Deltas; the iterator's value is all of it."""
+    def ask(
+        self, calls: Calls, messages: Sequence[Message], longest: int, *, tools: Sequence[Any] = ()
+    ) -> Steps[Event, None, str]:
+        """One answer, as Deltas; the iterator's value is all of it. What of ``tools`` it calls, ``calls`` knows."""
         pieces = []
-        for piece in calls.stream(messages, longest):
+        for piece in calls.stream(messages, longest, tools=tools):
             pieces.append(piece)
             yield Delta(piece)
         return "".join(pieces)

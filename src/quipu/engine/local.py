@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import queue
+import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.engine.checked import Checked
 from quipu.engine.engine import Engine, Handle
 from quipu.engine.memory import peak_memory
 from quipu.engine.request import Score
@@ -20,21 +22,30 @@ from quipu.engine.text_stream import TextStream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
+from quipu.tools.reader import CallReader
+from quipu.tools.tool import ToolUse
 from quipu.types import (
     Chunk,
     Completion,
+    Constraint,
     Facts,
     FinishReason,
     Message,
     Prompt,
     Sampling,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
+    conversation,
     is_conversation,
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from quipu.capabilities.base import Output
+    from quipu.engine.grammar import Grammar
+    from quipu.engine.grammar_compiler import GrammarCompiler
 
 Event = Chunk | QuipuError
 """What a submitted request brings: chunks, or the error that ended one of its answers."""
@@ -120,8 +131,13 @@ class LocalModel:
             )
         return self._tokenizer
 
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of what the model will read: text gets a BOS if the model wants one, a conversation its format."""
+    def prompt_ids(self, prompt: Prompt, use: ToolUse | None = None) -> list[int]:
+        """Token ids of what the model will read: text gets a BOS if the model wants one, a conversation its format.
+
+        ``use`` says which tools the model is told of.
+        """
+        if use is not None and not is_conversation(prompt):
+            raise InvalidRequest("tools are for conversations, not for a text to continue", param="tools")
         if isinstance(prompt, str):
             return self.tokenizer.prompt_ids(prompt)
         if not isinstance(prompt, Sequence) or not prompt:
@@ -130,14 +146,13 @@ class LocalModel:
             )
         if not is_conversation(prompt):
             return list(cast("Sequence[int]", prompt))
-        conversation = cast("Sequence[Message | Mapping[str, Any]]", prompt)
-        messages = [Message.of(message, f"messages[{place}]") for place, message in enumerate(conversation)]
+        messages = conversation(cast("Sequence[Message | Mapping[str, Any]]", prompt))
         if self._chat_format is None:
             raise MissingTemplate(
                 f"{self.facts.name} has no chat template and is of no family with a known chat format; "
                 "use generate (or /v1/completions) with the prompt written out"
             )
-        return self._chat_format.encode(messages)
+        return self._chat_format.encode(messages, tools=() if use is None else use.tools)
 
     def check_room(self, answers: int) -> None:
         """Raise what ``submit`` would now raise for so many answers: before their prompts are tokenized, it is cheap.
@@ -179,20 +194,60 @@ class LocalModel:
         sampling: Sampling,
         on_event: Callable[[Event], None],
         *,
+        use: ToolUse | None = None,
         continues: bool = False,
+        grammar: Grammar | None = None,
     ) -> Handle:
         """Start generating from token ids. ``on_event`` hears of it from the engine's thread and must not block.
 
         The last event of each answer is a Chunk with ``finish_reason`` or an error; the last chunk has ``usage``.
-        ``continues``: the text goes on from the prompt's, so a space at its beginning is meant.
+        ``use`` says which calls an answer may make, ``grammar``, from ``compile``, what it is; the last events of a
+        constrained answer come from another thread, which has checked it. ``continues``: the text goes on from the
+        prompt's, so a space at its beginning is meant.
         """
-        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues)
+        guides = [] if grammar is None else [grammar.guide() for _ in range(sampling.n)]
+        _check_guided(sampling, grammar)
+        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues or bool(guides), use)
+        listener = answers if grammar is None else Checked(answers, guides, on_event, self._compiler.check)
         try:
-            return self.engine.submit(prompt, sampling, answers)
+            return self.engine.submit(prompt, sampling, listener, guides=guides)
         except ContextLengthExceeded as error:
             if not continues and error.param == "prompt":
                 error.param = "messages"
             raise
+
+    def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
+        """``constraint`` compiled for this model, in a thread that keeps nobody waiting; ``name`` is the field it is.
+
+        The future raises InvalidRequest, by field name, for what cannot be kept or exceeds a limit, and Overloaded when
+        too many of unknown cost wait.
+        """
+        return self._compiler.compile(constraint, name)
+
+    def compile_for(
+        self, use: ToolUse | None, constraint: Constraint | None = None, name: str = "constraint"
+    ) -> Future[Grammar] | None:
+        """What keeps answers to what ``use`` lets them call, or to ``constraint``; see ``compile``.
+
+        None for answers that are free. Raises InvalidRequest, by field name, for a schema that cannot be kept.
+        """
+        if use is None:
+            return None if constraint is None else self.compile(constraint, name)
+        if constraint is not None:
+            raise InvalidRequest(
+                f"an answer can be kept to {name} or be given tools, not both; leave one of them out", param="tools"
+            )
+        from quipu.engine.calling import call_constraint  # only now: most answers are free
+
+        return self.compile(call_constraint(use, self._chat_format), "tools")
+
+    @cached_property
+    def _compiler(self) -> GrammarCompiler:
+        from quipu.engine.grammar_compiler import GrammarCompiler  # only now: most answers are free
+
+        compiler = GrammarCompiler(self.tokenizer, self.engine.end_ids, self.engine.vocabulary)
+        weakref.finalize(self, compiler.close)
+        return compiler
 
     def submit_embedding(self, prompt: Sequence[int], on_done: Callable[[Embedded], None]) -> Handle:
         """Compute the mean of the final hidden states of token ids; see ``embed``.
@@ -235,9 +290,21 @@ class LocalModel:
             for handle in handles:
                 handle.abort()
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Stream:
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        constraint: Constraint | None = None,
+        tools: Sequence[Any] | None = None,
+        tool_choice: Any = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Any,
+    ) -> Stream:
         """Answer a conversation, or continue text or token ids, chunk by chunk as they are generated.
 
+        With a ``constraint`` the answer is what it says; see ``types.Generator``. ``tools`` are definitions as the
+        OpenAI API has them, or Python functions; what the answer calls is in the chunks' ``tool_calls``.
         Raises at once what is wrong with the request. Leaving the loop early and closing the stream aborts it.
         """
         if sampling is None:
@@ -246,9 +313,13 @@ class LocalModel:
             Sampling.of(options)  # unknown names and values are refused by name
             sampling = dataclasses.replace(sampling, **options)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        use = ToolUse.of(tools, tool_choice, parallel_tool_calls)
         self.check_length(prompt)
-        ids = self.prompt_ids(prompt)
-        handle = self.submit(ids, sampling, events.put, continues=not is_conversation(prompt))
+        ids = self.prompt_ids(prompt, use)
+        compiling = self.compile_for(use, constraint)
+        grammar = None if compiling is None else compiling.result()
+        continues = not is_conversation(prompt)
+        handle = self.submit(ids, sampling, events.put, use=use, continues=continues, grammar=grammar)
         return Stream(self, handle, events, sampling.n)
 
     def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
@@ -300,6 +371,8 @@ class LocalModel:
     def close(self) -> None:
         """Stop the engine and free the weights. What is still running fails with EngineStopped. Idempotent."""
         self.engine.close()
+        if "_compiler" in self.__dict__:
+            self._compiler.close()
         self._reference = None
 
     def __enter__(self) -> LocalModel:
@@ -364,6 +437,7 @@ class _Answers:
         sampling: Sampling,
         on_event: Callable[[Event], None],
         continues: bool,
+        use: ToolUse | None,
     ) -> None:
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
@@ -371,7 +445,7 @@ class _Answers:
         self._unfinished = sampling.n
         self._generated = 0
         self._cached = 0
-        self._answers = [_Answer(tokenizer, sampling.stop, continues) for _ in range(sampling.n)]
+        self._answers = [_Answer(tokenizer, sampling.stop, continues, use) for _ in range(sampling.n)]
 
     def prompt_scored(self, index: int, scores: list[Score]) -> None:
         if index == 0:
@@ -379,24 +453,51 @@ class _Answers:
 
     def token(self, index: int, token: int, score: Score | None) -> bool:
         answer = self._answers[index]
-        text = answer.push(token, None if score is None else _named(score, self._tokenizer))
-        if text or answer.text is None:
-            self._on_event(answer.chunk(index, text))
+        answer.push(token, None if score is None else _named(score, self._tokenizer))
+        if answer.has_news or answer.text is None:
+            self._on_event(answer.chunk(index))
         return answer.stopped
 
     def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
+        self._on_event(self.last(index, reason, generated, cached))
+
+    def last(self, index: int, reason: FinishReason, generated: int, cached: int) -> Chunk:
         self._unfinished -= 1
         self._generated += generated
         if index == 0:
             self._cached = cached
         usage = None if self._unfinished else Usage(self._prompt_tokens, self._generated, self._cached)
         answer = self._answers[index]
-        chunk = answer.chunk(index, answer.finish())
-        self._on_event(dataclasses.replace(chunk, finish_reason=reason, usage=usage))
+        answer.finish()
+        if reason == "stop" and answer.calls:
+            reason = "tool_calls"
+        return dataclasses.replace(answer.chunk(index), finish_reason=reason, usage=usage)
+
+    def text(self, index: int) -> str:
+        return "".join(self._answers[index].written)
+
+    def stopped(self, index: int) -> bool:
+        return self._answers[index].stopped
 
     def failed(self, index: int, error: QuipuError) -> None:
         self._unfinished -= 1
         self._on_event(error)
+
+
+def _check_guided(sampling: Sampling, grammar: Grammar | None) -> None:
+    """Refuse what cannot be had together with ``grammar``, if there is one."""
+    if grammar is None:
+        return
+    for name in ("ignore_eos", "min_tokens"):
+        if getattr(sampling, name):
+            raise InvalidRequest(f"{name} cannot be kept together with a constraint; leave one of them out", param=name)
+    least = len(grammar.shortest)
+    if sampling.max_tokens is not None and sampling.max_tokens < least:
+        raise InvalidRequest(
+            f"max_tokens is {sampling.max_tokens}, and the shortest answer found that keeps to the constraint has "
+            f"{least} tokens; ask for at least so many",
+            param="max_tokens",
+        )
 
 
 class _Embedding:
@@ -419,31 +520,59 @@ class _Embedding:
 
 
 class _Answer:
-    """Text of one answer, and the tokens that belong to the text not yet shown."""
+    """Text and calls of one answer, and the tokens that belong to what is not yet shown."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str], continues: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str], continues: bool, use: ToolUse | None) -> None:
         self.text = None if tokenizer is None else TextStream(tokenizer, stop, continues=continues)
+        self.calls = 0
+        """How many calls it has begun."""
+        # The grammar of the answer says that what begins like a call is one.
+        self._reader = None if use is None else CallReader([tool.name for tool in use.callable], eager=True)
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self.written: list[str] = []
+        """All text, calls included."""
+        self._said = ""
+        self._deltas: list[ToolCallDelta] = []
 
     @property
     def stopped(self) -> bool:
         return self.text is not None and self.text.stopped
 
-    def push(self, token: int, logprob: TokenLogprob | None) -> str:
+    @property
+    def has_news(self) -> bool:
+        return bool(self._said or self._deltas)
+
+    def push(self, token: int, logprob: TokenLogprob | None) -> None:
         self._tokens.append(token)
         if logprob is not None:
             self._logprobs.append(logprob)
-        return "" if self.text is None else self.text.push(token)
+        if self.text is not None:
+            self._read(self.text.push(token))
 
-    def finish(self) -> str:
-        return "" if self.text is None else self.text.finish()
+    def finish(self) -> None:
+        if self.text is not None:
+            self._read(self.text.finish(), last=True)
 
-    def chunk(self, index: int, text: str) -> Chunk:
-        """A chunk of ``text`` with the tokens pushed since the last one."""
-        chunk = Chunk(text, index, tuple(self._tokens), tuple(self._logprobs))
-        self._tokens, self._logprobs = [], []
+    def chunk(self, index: int) -> Chunk:
+        """A chunk of all that was pushed since the last one."""
+        chunk = Chunk(self._said, index, tuple(self._tokens), tuple(self._logprobs), tool_calls=tuple(self._deltas))
+        self._said, self._tokens, self._logprobs, self._deltas = "", [], [], []
         return chunk
+
+    def _read(self, text: str, *, last: bool = False) -> None:
+        self.written.append(text)
+        if self._reader is None:
+            self._said += text
+            return
+        for piece in self._reader.push(text) + (self._reader.finish() if last else []):
+            if isinstance(piece, str):
+                self._said += piece
+            elif piece.name is None:
+                self._deltas.append(piece)
+            else:
+                self.calls += 1
+                self._deltas.append(dataclasses.replace(piece, id=f"call_{uuid.uuid4().hex[:24]}"))
 
 
 def _said(message: Any) -> str:

@@ -23,7 +23,19 @@ from quipu.errors import (
     RemoteFailed,
     WrongKey,
 )
-from quipu.types import Chunk, FinishReason, Message, Prompt, Sampling, Usage, is_conversation
+from quipu.tools.tool import ToolUse
+from quipu.tools.written import json_text
+from quipu.types import (
+    Chunk,
+    Constraint,
+    FinishReason,
+    Message,
+    Prompt,
+    Sampling,
+    ToolCallDelta,
+    Usage,
+    is_conversation,
+)
 
 OPENAI_FIELDS = (
     "max_tokens", "temperature", "top_p", "seed", "stop", "n", "presence_penalty", "frequency_penalty", "logit_bias",
@@ -33,7 +45,7 @@ MORE_FIELDS = ("top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos
 CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 """How vLLM and quipu, OpenRouter, Groq and LM Studio call it in their lists of models."""
 SECONDS = 600.0
-FINISHED: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
+FINISHED: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +120,21 @@ class RemoteModel:
         found = re.findall(r"^quipu_(?:running|waiting)_requests\{[^}]*\} (\S+)$", metrics, re.MULTILINE)
         return sum(int(float(value)) for value in found) if found else None
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> RemoteStream:
-        """Answer a conversation, or continue text or token ids, chunk by chunk as they arrive."""
+    def stream(
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        constraint: Constraint | None = None,
+        tools: Sequence[Any] | None = None,
+        tool_choice: Any = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Any,
+    ) -> RemoteStream:
+        """Answer a conversation, or continue text or token ids, chunk by chunk as they arrive.
+
+        A ``constraint`` is asked for in OpenAI's words where those have it, else in vLLM's, which quipu knows, too.
+        """
         if sampling is not None:
             options = {**_given(sampling), **options}
         Sampling.of(options)
@@ -118,6 +143,10 @@ class RemoteModel:
         for name in options.keys() - body.keys() - extra.keys():
             raise InvalidRequest(f"{name} cannot be asked of a remote model", param=name)
         body = {name: value for name, value in body.items() if value is not None}
+        extra |= {} if constraint is None else _constraint_fields(constraint)
+        extra |= _tool_fields(ToolUse.of(tools, tool_choice, parallel_tool_calls))
+        if tools and not is_conversation(prompt):
+            raise InvalidRequest("tools are for conversations, not for a text to continue", param="tools")
         body |= {"model": self.facts.name, "stream": True, "stream_options": {"include_usage": True}}
         with _translated(self.facts.base_url):
             if is_conversation(prompt):
@@ -197,7 +226,16 @@ class RemoteStream(Iterator[Chunk]):
                 for choice in event.choices:
                     text = choice.delta.content if hasattr(choice, "delta") else choice.text
                     reason = choice.finish_reason and FINISHED.get(choice.finish_reason, "abort")
-                    yield Chunk(text or "", choice.index, finish_reason=reason, usage=usage)
+                    called = getattr(choice, "delta", None) and choice.delta.tool_calls
+                    incomplete = tuple(getattr(choice, "incomplete", None) or ())  # quipu tells it
+                    yield Chunk(
+                        text or "",
+                        choice.index,
+                        finish_reason=reason,
+                        usage=usage,
+                        incomplete=incomplete,
+                        tool_calls=tuple(map(_delta, called or ())),
+                    )
 
 
 def _given(sampling: Sampling) -> dict[str, Any]:
@@ -205,6 +243,30 @@ def _given(sampling: Sampling) -> dict[str, Any]:
     default = Sampling()
     names = (*OPENAI_FIELDS, *MORE_FIELDS, "logprobs", "prompt_logprobs")
     return {name: getattr(sampling, name) for name in names if getattr(sampling, name) != getattr(default, name)}
+
+
+def _constraint_fields(constraint: Constraint) -> dict[str, Any]:
+    """``response_format`` for JSON, which most endpoints know; for the rest vLLM's ``structured_outputs``."""
+    if constraint.kind == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    if constraint.kind == "json_schema":
+        schema = {"name": "answer", "schema": constraint.value, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    return {"structured_outputs": {constraint.kind: constraint.value}}
+
+
+def _tool_fields(use: ToolUse | None) -> dict[str, Any]:
+    if use is None:
+        return {}
+    named = {"type": "function", "function": {"name": use.named}}
+    fields: dict[str, Any] = {"tools": [tool.as_dict() for tool in use.tools]}
+    if use.required:
+        fields["tool_choice"] = "required" if use.named is None else named
+    return fields if use.parallel else fields | {"parallel_tool_calls": False}
+
+
+def _delta(call: Any) -> ToolCallDelta:
+    return ToolCallDelta(call.index, call.function.arguments or "", call.function.name or None, call.id or None)
 
 
 def _public(base_url: str) -> str:
@@ -221,7 +283,17 @@ def _context(entry: Mapping[str, Any]) -> int | None:
 
 
 def _message(message: Message) -> Any:
-    known = {"role": message.role, "content": message.content, "name": message.name}
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json_text(call.arguments)}}
+        for call in message.tool_calls
+    ]
+    known = {
+        "role": message.role,
+        "content": message.content,
+        "name": message.name,
+        "tool_calls": calls or None,
+        "tool_call_id": message.tool_call_id,
+    }
     return {name: value for name, value in known.items() if value is not None}
 
 

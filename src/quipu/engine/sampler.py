@@ -33,16 +33,24 @@ class Sampler:
         self._bias = sampling.logit_bias
 
     def sample(self, logits: Logits) -> int:
-        """The next token id from float32 [vocabulary] (left unchanged); remembers it for the penalties.
+        """The next token id from float32 [vocabulary] (left unchanged); one at -inf is never drawn. See ``note``.
 
         Raises QuipuError where the logits are not numbers.
         """
         logits = self._adjust(logits)
         best = _best_one(logits)
-        token = best if self.sampling.temperature == 0 else self._draw(logits, logits[best])
+        return best if self.sampling.temperature == 0 else self._draw(logits, logits[best])
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether every token has its chance, or only the best one: none are cut off for the company they are in."""
+        options = self.sampling
+        return options.temperature == 0 or (options.top_k == 0 and options.top_p == 1 and options.min_p == 0)
+
+    def note(self, token: int) -> None:
+        """Remember for the penalties that ``token`` is part of the answer, drawn or not."""
         self._generated[token] += 1
         self._count += 1
-        return token
 
     def _adjust(self, logits: Logits) -> Logits:
         """Penalties (CTRL's repetition penalty; OpenAI's presence and frequency), bias, forbidden end tokens."""
@@ -81,7 +89,8 @@ class Sampler:
             scaled = np.where(scaled >= np.float32(np.log(options.min_p)), scaled, np.float32(-np.inf))
         cumulative = np.cumsum(np.exp(scaled), dtype=np.float64)
         place = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
-        place = min(place, len(scaled) - 1)
+        # Rounded, the draw may be all of the mass: the last that has any is meant, not one that is forbidden.
+        place = min(place, int(np.searchsorted(cumulative, cumulative[-1], side="left")))
         return place if candidates is None else int(candidates[place])
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from quipu.errors import MissingTemplate, UnsupportedCheckpoint
 from quipu.model.chat_template import PINNED_DATE, ChatTemplate
-from quipu.model.meta_format import LLAMA3, Reply, ToolPromptFormat
+from quipu.model.meta_format import LLAMA3, LLAMA4, Reply, ToolPromptFormat
 from quipu.model.shield import Shield, SpecialTexts
 from quipu.model.tokenizer import Tokenizer
+from quipu.model.tool_teaching import Teaching
+from quipu.tools.tool import Tool
 from quipu.types import Message, ToolCall
 
-FAMILIES = {"llama3": LLAMA3}
+FAMILIES = {"llama3": LLAMA3, "llama4": LLAMA4}
 """Meta's formats, used where a checkpoint carries no template."""
 
 
@@ -48,17 +51,20 @@ class ChatFormat:
         messages: Sequence[Message],
         add_generation_prompt: bool = True,
         *,
-        tool_prompt_format: ToolPromptFormat = "json",
+        tools: Sequence[Tool] = (),
+        tool_prompt_format: ToolPromptFormat = "python_list",
     ) -> list[int]:
         """Ids of the conversation and, unless told otherwise, of the beginning of the assistant's turn.
 
         What a message says stays text even where it looks like a special token. BOS is there once or not at all, as
-        the template has it. ``tool_prompt_format`` is how earlier calls are written in Meta's format; a template
-        writes them in its own. Raises MissingTemplate, InvalidRequest where the template refuses the conversation,
-        and UnsupportedCheckpoint where it fails.
+        the template has it. ``tools`` are what the model may call. ``tool_prompt_format`` is how earlier calls are
+        written in Meta's format; a template writes them in its own. Raises MissingTemplate, InvalidRequest where the
+        template refuses the conversation, and UnsupportedCheckpoint where it fails.
         """
+        if tools or any(message.tool_calls for message in messages):
+            messages = self.teaching.prepared(messages, tools)
         if self._template is not None:
-            return self._render(self._template, messages, add_generation_prompt)
+            return self._render(self._template, messages, tools, add_generation_prompt)
         if self._format is None:
             raise MissingTemplate(
                 "this checkpoint carries no chat template and none is known for its family. Use an "
@@ -66,15 +72,41 @@ class ChatFormat:
             )
         return self._format.encode(self._tokenizer, messages, add_generation_prompt, tool_prompt_format)
 
+    @cached_property
+    def teaching(self) -> Teaching:
+        """What the format does for tools by itself, and how calls are written in it."""
+        template = self._template
+        if template is None:
+            return Teaching(lists=False, calls=True, several=True, form="pythonic")
+        return Teaching.of(
+            lambda messages, tools: template.render(
+                [_as_dict(message, str) for message in messages], tools=[tool.as_dict() for tool in tools]
+            )
+        )
+
+    @property
+    def call_marker(self) -> str | None:
+        """The special token that a model of this vocabulary may write before a call, if there is one."""
+        known = ("<|python_start|>", "<|python_tag|>")
+        return next((marker for marker in known if marker in self._tokenizer.specials), None)
+
     def parse_assistant(self, text: str) -> Reply:
         """Text of the model, special tokens included, in Meta's formats -> content, stop reason, tool calls."""
         return (self._format or LLAMA3).parse(text)
 
-    def _render(self, template: ChatTemplate, messages: Sequence[Message], add_generation_prompt: bool) -> list[int]:
+    def _render(
+        self, template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool], add_generation_prompt: bool
+    ) -> list[int]:
         shield = Shield(self._specials, template.source)
         for message in messages:
             _as_dict(message, shield.see)
-        rendered = template.render([_as_dict(message, shield.hide) for message in messages], add_generation_prompt)
+        for tool in tools:
+            _mapped(tool.as_dict(), shield.see)
+        rendered = template.render(
+            [_as_dict(message, shield.hide) for message in messages],
+            add_generation_prompt,
+            tools=[_mapped(tool.as_dict(), shield.hide) for tool in tools],
+        )
         parts = self._tokenizer.split(rendered)
         ids = self._tokenizer.encode_parts(part if isinstance(part, int) else shield.reveal(part) for part in parts)
         bos = self._tokenizer.bos_id

@@ -32,8 +32,8 @@ class ChatTemplate:
     """A compiled template; rendering is safe from several threads.
 
     The variables and functions are those that transformers gives: ``messages``, ``add_generation_prompt``,
-    ``bos_token``, ``eos_token``, ``tools`` (none), ``raise_exception``, ``strftime_now``, ``tojson``. ``date`` is
-    written as "26 Jul 2024". Raises UnsupportedCheckpoint for a template that does not compile, or has more than
+    ``bos_token``, ``eos_token``, ``tools``, ``raise_exception``, ``strftime_now``, ``tojson``. ``date`` is written as
+    "26 Jul 2024". Raises UnsupportedCheckpoint for a template that does not compile, or has more than
     MOST_SOURCE characters.
     """
 
@@ -48,7 +48,7 @@ class ChatTemplate:
                 "Give another template"
             )
         self.source = source
-        self._variables = {"bos_token": bos_token, "eos_token": eos_token, "date_string": date, "tools": None}
+        self._variables = {"bos_token": bos_token, "eos_token": eos_token, "date_string": date}
         sandbox = Sandbox(raise_exception=_refuse, strftime_now=lambda form: today.strftime(f"{form:.100}"))
         try:
             with spending(Budget(_SIZE, _SECONDS)):  # jinja2 computes what is constant while it compiles
@@ -59,20 +59,29 @@ class ChatTemplate:
                 f"the checkpoint's chat template does not compile{line}: {error!s:.200}. Give another template"
             ) from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
-        """The prompt as text.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        """The prompt as text; ``tools`` are definitions as the OpenAI API has them. A template is told none for none.
 
         Raises InvalidRequest with the template's own words where it refuses the conversation, and
         UnsupportedCheckpoint where the template itself fails, runs for 10 s, makes more than its budget of values, or
         writes without end.
         """
-        read = len(repr(messages))
+        read = len(repr(messages)) + len(repr(tools))
         limit = _WRITTEN + 8 * read
         written, length = [], 0
         try:
             with spending(Budget(_SIZE + _SIZE_PER_CHARACTER * read, _SECONDS)):
                 for text in self._template.generate(
-                    self._variables, messages=messages, add_generation_prompt=add_generation_prompt
+                    self._variables,
+                    messages=messages,
+                    add_generation_prompt=add_generation_prompt,
+                    tools=list(tools) or None,
                 ):
                     written.append(text)
                     length += len(text)

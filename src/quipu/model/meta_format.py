@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from quipu.errors import InvalidRequest, MissingTemplate
 from quipu.model.tokenizer import Tokenizer
+from quipu.tools.reader import read
 from quipu.types import Message, ToolCall
 
 ToolPromptFormat = Literal["json", "function_tag", "python_list"]
@@ -21,7 +21,7 @@ _CODE = "code_interpreter"
 
 
 class Reply(NamedTuple):
-    """What the model said: text, why it stopped, and the calls it makes (then ``content`` is empty)."""
+    """What the model said: text, why it stopped, and the calls it makes, without which ``content`` is."""
 
     content: str
     stop_reason: StopReason
@@ -32,7 +32,9 @@ class Reply(NamedTuple):
 class MetaFormat:
     """The special tokens of one family; the shape of a turn is the same in all.
 
-    ``code`` comes before a code interpreter's call. Source: llama_models ``ChatFormat.encode_dialog_prompt``.
+    ``code`` comes before a code interpreter's call, and ``code_end`` after it. ``pauses_for_tools``: every turn that
+    calls a tool, or tells what it returned, ends with ``end_of_message``. Source: llama_models
+    ``ChatFormat.encode_dialog_prompt``.
     """
 
     begin: str
@@ -41,6 +43,8 @@ class MetaFormat:
     end_of_turn: str
     end_of_message: str
     code: str
+    code_end: str = ""
+    pauses_for_tools: bool = False
 
     def encode(
         self,
@@ -54,9 +58,13 @@ class MetaFormat:
         for message in messages:
             ids += self._header(tokenizer, "ipython" if message.role == "tool" else message.role)
             ids += self._body(tokenizer, message, tool_prompt_format)
-            pauses = message.role == "assistant" and message.stop_reason == "end_of_message"
-            ids.append(self._id(tokenizer, self.end_of_message if pauses else self.end_of_turn))
+            ids.append(self._id(tokenizer, self.end_of_message if self._pauses(message) else self.end_of_turn))
         return ids + (self._header(tokenizer, "assistant") if add_generation_prompt else [])
+
+    def _pauses(self, message: Message) -> bool:
+        if self.pauses_for_tools and (message.tool_calls or message.role == "tool"):
+            return True
+        return message.role == "assistant" and message.stop_reason == "end_of_message"
 
     def _header(self, tokenizer: Tokenizer, role: str) -> list[int]:
         start, end = self._id(tokenizer, self.header_start), self._id(tokenizer, self.header_end)
@@ -69,7 +77,8 @@ class MetaFormat:
             texts += ["\n\n", message.context]
         calls = message.tool_calls if message.role == "assistant" else ()
         texts += [tool_call_text(call, tool_prompt_format) for call in calls]
-        ids = [self._id(tokenizer, self.code)] if calls and calls[0].name == _CODE else []
+        marked = calls and calls[0].name == _CODE and not self.code_end
+        ids = [self._id(tokenizer, self.code)] if marked else []
         return ids + [token for text in texts for token in tokenizer.encode(text)]
 
     def _id(self, tokenizer: Tokenizer, name: str) -> int:
@@ -90,10 +99,14 @@ class MetaFormat:
             content, stop_reason = content.removesuffix(self.end_of_turn), "end_of_turn"
         elif content.endswith(self.end_of_message):
             content, stop_reason = content.removesuffix(self.end_of_message), "end_of_message"
-        calls = _tagged_calls(content) or _json_call(content) or _listed_calls(content) or _search_call(content)
+        content = content.removesuffix(self.code_end)
+        said, calls = content, _tagged_calls(content)
+        if not calls:
+            said, calls = read(content)
+        calls = calls or _search_call(content)
         if not calls and is_code:
-            calls = [ToolCall(_CODE, {"code": content})]
-        return Reply("" if calls else content, stop_reason, tuple(map(_as_search, calls)))
+            calls = (ToolCall(_CODE, {"code": content}),)
+        return Reply(said if not calls or said != content else "", stop_reason, tuple(map(_as_search, calls)))
 
 
 LLAMA3 = MetaFormat(
@@ -103,6 +116,16 @@ LLAMA3 = MetaFormat(
     end_of_turn="<|eot_id|>",
     end_of_message="<|eom_id|>",
     code="<|python_tag|>",
+)
+LLAMA4 = MetaFormat(
+    begin="<|begin_of_text|>",
+    header_start="<|header_start|>",
+    header_end="<|header_end|>",
+    end_of_turn="<|eot|>",
+    end_of_message="<|eom|>",
+    code="<|python_start|>",
+    code_end="<|python_end|>",
+    pauses_for_tools=True,
 )
 
 
@@ -145,7 +168,7 @@ def _python(value: Any) -> str:
     return str(value)
 
 
-def _tagged_calls(text: str) -> list[ToolCall]:
+def _tagged_calls(text: str) -> tuple[ToolCall, ...]:
     """``<function=name>{...}``"""
     calls = []
     for match in re.finditer(r"<function=([^}>]+)>(?=\{)", text):
@@ -154,7 +177,7 @@ def _tagged_calls(text: str) -> list[ToolCall]:
             if isinstance(arguments, dict):
                 calls.append(ToolCall(match[1], arguments))
                 break
-    return calls
+    return tuple(calls)
 
 
 def _leading_json(text: str) -> Any:
@@ -164,40 +187,10 @@ def _leading_json(text: str) -> Any:
         return None
 
 
-def _json_call(text: str) -> list[ToolCall]:
-    """``{"name": ..., "parameters": {...}}``"""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return []
-    arguments = value.get("parameters")
-    return [ToolCall(value["name"], arguments)] if isinstance(arguments, dict) else []
-
-
-def _listed_calls(text: str) -> list[ToolCall]:
-    """``[name(key=value, ...), ...]`` with keyword arguments that are literals; anything else is not a call."""
-    try:
-        tree = ast.parse(text, mode="eval").body
-        elements = tree.elts if isinstance(tree, ast.List) else []
-        calls = [_python_call(element) for element in elements]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return []  # the parser's own ways of saying that a model's text is not Python, or is nested too deeply
-    return [call for call in calls if call is not None] if None not in calls else []
-
-
-def _python_call(node: ast.expr) -> ToolCall | None:
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
-        return None
-    arguments = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg is not None}
-    return ToolCall(node.func.id, arguments) if len(arguments) == len(node.keywords) else None
-
-
-def _search_call(text: str) -> list[ToolCall]:
+def _search_call(text: str) -> tuple[ToolCall, ...]:
     """``brave_search.call(query="...")``"""
     match = re.search(r'\b(\w+)\.call\(query="([^"]*)"\)', text)
-    return [ToolCall(match[1], {"query": match[2]})] if match else []
+    return (ToolCall(match[1], {"query": match[2]}),) if match else ()
 
 
 def _as_search(call: ToolCall) -> ToolCall:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from quipu.types import Chunks, FinishReason, Generator, Message, Usage
+from quipu.types import Chunks, FinishReason, Generator, Message, ToolCall, ToolCallDelta, Usage, joined_calls
 
 TOGETHER = 16
 """Most answers of one call that are at the model at once."""
@@ -29,6 +30,7 @@ class Calls:
         self._lock = threading.Lock()
         self._open: set[Chunks] = set()
         self._ended = False
+        self._deltas: list[ToolCallDelta] = []
 
     def room(self, messages: Sequence[Message]) -> int:
         """Tokens that the context has left for an answer to ``messages``; below 1 if they do not fit."""
@@ -37,22 +39,34 @@ class Calls:
             return self.model.context_length - least
         return self.model.context_length - self.model.count(messages)
 
-    def stream(self, messages: Sequence[Message], longest: int) -> Steps[str, None, None]:
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]:
+        """What the answer to the last question with tools calls."""
+        return joined_calls(self._deltas)
+
+    def stream(self, messages: Sequence[Message], longest: int, *, tools: Sequence[Any] = ()) -> Steps[str, None, None]:
         """The answer, piece by piece: at most ``longest`` tokens, and what the context has room for.
+
+        It may call ``tools``; its calls are in ``tool_calls``, when it is over.
 
         A ``max_tokens`` of the caller's goes over both. Closing the iterator ends it. Raises ContextLengthExceeded when
         the messages do not fit.
         """
         options = dict(self._sampling)
         if options.get("max_tokens") is None:
-            room = self.room(messages)
+            told = [Message("user", json.dumps(list(tools), indent=8))] if tools else []  # as templates write them
+            room = self.room([*messages, *told])
             # Without room the model is asked all the same: its refusal has the numbers and the remedy.
             options["max_tokens"] = min(longest, room) if room > 0 else None
+        if tools:
+            options["tools"], self._deltas = tools, []
         with contextlib.closing(self.model.stream(messages, **options)) as chunks, self._registered(chunks):
             for chunk in () if self._ended else chunks:
                 if self._ended:
                     return
                 self._note(chunk.usage, chunk.finish_reason)
+                if tools:
+                    self._deltas += chunk.tool_calls
                 if chunk.text:
                     yield chunk.text
 
@@ -102,5 +116,5 @@ class Calls:
         with self._lock:
             if usage is not None:
                 self.usage += usage
-            if finish_reason not in (None, "stop"):
+            if finish_reason not in (None, "stop", "tool_calls"):
                 self.finish_reason = finish_reason

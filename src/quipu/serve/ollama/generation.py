@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -17,15 +17,22 @@ from quipu.serve.metrics import LEFT
 from quipu.serve.ollama.errors import OllamaRoute, message_body
 from quipu.serve.ollama.names import served_name
 from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields, Options
-from quipu.serve.openai.answer import begin
+from quipu.serve.openai.answer import begin, incomplete_field
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.sse import EventStream, encode
 from quipu.serve.service import Service
-from quipu.types import Chunk, Prompt, Usage
+from quipu.tools.tool import ToolUse
+from quipu.types import Chunk, Prompt, ToolCall, ToolCallDelta, Usage, joined_calls
 
 CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "application/x-ndjson": {}}}}
-Said = Callable[[str], Mapping[str, Any]]
-"""A piece of text -> the fields that carry it."""
+
+
+class Said(Protocol):
+    """A piece of text, and calls -> the fields that carry them."""
+
+    def __call__(self, text: str, calls: Sequence[ToolCall] = ()) -> Mapping[str, Any]:
+        """The fields of one object."""
+        ...
 
 
 def routes(service: Service) -> APIRouter:
@@ -34,7 +41,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/api/chat", summary="Answer a conversation", responses=CONTENT)
     async def chat(body: ChatRequest, request: Request) -> Response:
-        return await _respond(service, request, body, body.turns() or None, _message)
+        return await _respond(service, request, body, body.turns() or None, _message, body.tool_use())
 
     @router.post("/api/generate", summary="Answer a prompt", responses=CONTENT)
     async def generate(body: GenerateRequest, request: Request) -> Response:
@@ -43,11 +50,15 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def _message(text: str) -> Mapping[str, Any]:
-    return {"message": {"role": "assistant", "content": text}}
+def _message(text: str, calls: Sequence[ToolCall] = ()) -> Mapping[str, Any]:
+    message = {"role": "assistant", "content": text}
+    if not calls:
+        return {"message": message}
+    made = [{"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
+    return {"message": {**message, "tool_calls": made}}
 
 
-def _response(text: str) -> Mapping[str, Any]:
+def _response(text: str, calls: Sequence[ToolCall] = ()) -> Mapping[str, Any]:
     return {"response": text}
 
 
@@ -61,7 +72,12 @@ def _prompt(body: GenerateRequest) -> Prompt | None:
 
 
 async def _respond(
-    service: Service, request: Request, body: GenerationFields, prompt: Prompt | None, said: Said
+    service: Service,
+    request: Request,
+    body: GenerationFields,
+    prompt: Prompt | None,
+    said: Said,
+    use: ToolUse | None = None,
 ) -> Response:
     answer = OllamaAnswer(body.model, said)
     body = body.model_copy(update={"model": served_name(service, body.model)})
@@ -69,7 +85,7 @@ async def _respond(
         check_context(model, body.options)
         if prompt is None:  # Ollama's way to load a model before it is needed
             return Response(encode(answer.loaded()), media_type="application/json")
-        generation = await begin(service, request, body, [prompt])
+        generation = await begin(service, request, body, [prompt], use)
     answer.begun()
     if body.streams:
         return JSONLines(generation, answer, service.keep_alive_seconds)
@@ -100,7 +116,7 @@ async def _whole(generation: Generation, answer: OllamaAnswer, said: Said) -> Ma
     async for _, chunk in generation:
         texts.append(chunk.text)
         answer.hear(chunk)
-    return {**answer.end(), **said("".join(texts))}
+    return {**answer.end(), **said("".join(texts), answer.calls)}
 
 
 class OllamaAnswer:
@@ -116,6 +132,13 @@ class OllamaAnswer:
         self._first: int | None = None
         self._reason = "stop"
         self._usage = Usage()
+        self._incomplete: tuple[str, ...] = ()
+        self._deltas: list[ToolCallDelta] = []
+
+    @property
+    def calls(self) -> Sequence[ToolCall]:
+        """The calls made so far, all of them complete."""
+        return joined_calls(self._deltas)
 
     def begun(self) -> None:
         """The model is loaded and has the prompt."""
@@ -125,14 +148,17 @@ class OllamaAnswer:
         """Note when the first token came, why the answer ended, and how many tokens it took."""
         if self._first is None and chunk.token_ids:
             self._first = time.perf_counter_ns()
-        self._reason = chunk.finish_reason or self._reason
+        self._deltas += chunk.tool_calls
+        self._reason = "stop" if chunk.finish_reason == "tool_calls" else chunk.finish_reason or self._reason
         self._usage = chunk.usage or self._usage
+        self._incomplete = chunk.incomplete or self._incomplete
 
     def events(self, prompt: int, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
-        """The text, if there is any."""
+        """The text, if there is any; the calls, whole, when there are all."""
         self.hear(chunk)
-        if chunk.text:
-            yield {**self._head(), **self._said(chunk.text), "done": False}
+        calls = self.calls if chunk.finish_reason is not None else ()
+        if chunk.text or calls:
+            yield {**self._head(), **self._said(chunk.text, calls), "done": False}
 
     def last_events(self) -> Iterator[Mapping[str, Any]]:
         """Why the answer ended, counts and times."""
@@ -147,6 +173,7 @@ class OllamaAnswer:
             **self._said(""),
             "done": True,
             "done_reason": self._reason,
+            **incomplete_field(self._incomplete),
             "total_duration": now - self._start,
             "load_duration": self._begun - self._start,
             "prompt_eval_count": self._usage.prompt_tokens,

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from quipu.serve.openai.schemas import Inputs, Schema, Stops, fault
+from quipu.serve.openai.response_format import Asked, of_format
+from quipu.serve.openai.schemas import Inputs, Schema, Stops, Tools, fault
+from quipu.tools.tool import ToolUse
 
 # Not supported; the values given here ask for nothing. See ``openai.schemas.NEUTRAL``.
 NEUTRAL_OPTIONS: Mapping[str, tuple[Any, ...]] = {
@@ -21,7 +23,6 @@ NEUTRAL_OPTIONS: Mapping[str, tuple[Any, ...]] = {
 }
 NEUTRAL_FIELDS: Mapping[str, tuple[Any, ...]] = {
     "context": ([],),
-    "format": ("",),
     "images": ([],),
     "logprobs": (False,),
     "suffix": ("",),
@@ -31,6 +32,7 @@ NEUTRAL_FIELDS: Mapping[str, tuple[Any, ...]] = {
     "top_logprobs": (0,),
 }
 MAY_BE_EMPTY = ("images", "thinking", "tool_calls", "tool_name")
+RENAMED: Mapping[str, str] = {"tool_name": "name"}
 PASSED_ON: Mapping[str, str] = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -88,6 +90,7 @@ class GenerationFields(Schema):
     model: str
     stream: bool | None = None
     options: Options | None = None
+    format: str | dict[str, Any] | None = None
     keep_alive: float | str | None = None
 
     @property
@@ -99,18 +102,31 @@ class GenerationFields(Schema):
         """Fields of ``types.Sampling`` that the request sets."""
         return {} if self.options is None else self.options.sampling()
 
+    def constraint(self) -> Asked | None:
+        """What the answer must look like, and the field that says so. Raises InvalidRequest."""
+        return of_format(self.format)
+
 
 class ChatRequest(GenerationFields):
     """Answer a conversation; without messages, only load the model."""
 
     messages: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
+    tools: Tools = None
 
     def turns(self) -> list[dict[str, Any]]:
         """The messages without fields that ask for nothing: tools write ``images`` where there are none."""
         return [
-            {name: value for name, value in message.items() if name not in MAY_BE_EMPTY or value not in (None, [], "")}
+            {
+                RENAMED.get(name, name): value
+                for name, value in message.items()
+                if name not in MAY_BE_EMPTY or value not in (None, [], "")
+            }
             for message in self.messages or []
         ]
+
+    def tool_use(self) -> ToolUse | None:
+        """What the answer may call. Raises InvalidRequest by field name."""
+        return ToolUse.of(self.tools)
 
 
 class GenerateRequest(GenerationFields):

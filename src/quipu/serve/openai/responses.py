@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -16,9 +16,11 @@ from quipu.serve.json_route import JSONRoute
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.answer import CONTENT, begin
 from quipu.serve.openai.generation import Generation, unless_disconnected
+from quipu.serve.openai.responses_items import CallItem, Fields, MessageItem
 from quipu.serve.openai.responses_schema import ResponsesRequest
 from quipu.serve.openai.sse import EventStream, encode
 from quipu.serve.service import Service
+from quipu.tools.tool import Tool
 from quipu.types import Chunk, Usage
 
 Event = Mapping[str, Any]
@@ -30,7 +32,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/v1/responses", summary="Answer an input", responses=CONTENT)
     async def responses(body: ResponsesRequest, request: Request) -> Response:
-        generation = await begin(service, request, body, [body.conversation()])
+        generation = await begin(service, request, body, [body.conversation()], body.tool_use())
         answer = ResponsesAnswer(body, generation)
         if body.stream:
             return NamedEvents(generation, answer, service.keep_alive_seconds)
@@ -55,66 +57,73 @@ async def _whole(generation: Generation, answer: ResponsesAnswer) -> Mapping[str
 class ResponsesAnswer:
     """A ``response`` object, and the events that tell how it comes to be. See ``sse.Streamed``.
 
-    One output item, a message, with one part, its text.
+    Its output is a message, or calls, or a message and then calls.
     """
 
     def __init__(self, request: ResponsesRequest, generation: Generation) -> None:
         self._request = request
         self._sampling = generation.sampling
         self._id = f"resp_{uuid.uuid4().hex}"
-        self._item = f"msg_{uuid.uuid4().hex}"
         self._created = int(time.time())
-        self._texts: list[str] = []
+        self._items: list[MessageItem | CallItem] = []
         self._status = "in_progress"
         self._usage: Usage | None = None
         self._error: QuipuError | None = None
         self._number = -1
+        self._incomplete: tuple[str, ...] = ()
 
     def events(self, prompt: int, chunk: Chunk) -> Iterator[Event]:
-        """What comes before the first text, and the text."""
+        """What comes before everything, and what the chunk adds: text, and calls."""
         if self._number < 0:
-            yield from self._opening()
+            yield self._event("created", response=self.response())
+            yield self._event("in_progress", response=self.response())
         if chunk.text:
-            self._texts.append(chunk.text)
-            yield self._of_part("response.output_text.delta", delta=chunk.text, logprobs=[])
+            if not self._items or not isinstance(self._items[-1], MessageItem):
+                yield from self._begun(MessageItem())
+            yield from self._of_last(self._items[-1].more(chunk.text))
+        for delta in chunk.tool_calls:
+            if delta.name is not None:
+                yield from self._begun(CallItem(delta))
+            yield from self._of_last(self._items[-1].more(delta.arguments))
         if chunk.finish_reason is not None:
-            self._status = "completed" if chunk.finish_reason == "stop" else "incomplete"
+            self._status = "completed" if chunk.finish_reason in ("stop", "tool_calls") else "incomplete"
+            self._incomplete = chunk.incomplete
             self._usage = chunk.usage
+            if not self._items:  # an empty answer is a message, too
+                yield from self._begun(MessageItem())
 
     def last_events(self) -> Iterator[Event]:
-        """The text, its part, its item and the response once more, complete."""
-        yield self._of_part("response.output_text.done", text=self._text, logprobs=[])
-        yield self._of_part("response.content_part.done", part=self._part())
-        yield self._event("response.output_item.done", output_index=0, item=self._message())
-        yield self._event(f"response.{self._status}", response=self.response())
+        """The last item and the response once more, complete."""
+        yield from self._of_last(self._items[-1].closing(self._status))
+        yield self._event(self._status, response=self.response())
 
     def failed(self, error: QuipuError) -> Event:
         """The event that ends a stream in the middle."""
         self._status, self._error = "failed", error
-        return self._event("response.failed", response=self.response())
+        return self._event("failed", response=self.response())
 
     def response(self) -> dict[str, Any]:
         """The object as it is now."""
-        request, begun = self._request, self._status != "in_progress"
+        request = self._request
         return {
             "id": self._id,
             "object": "response",
             "created_at": self._created,
             "status": self._status,
             "error": None if self._error is None else {"code": "server_error", "message": str(self._error)},
-            "incomplete_details": {"reason": "max_output_tokens"} if self._status == "incomplete" else None,
+            "incomplete_details": self._incomplete_details() if self._status == "incomplete" else None,
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
             "model": request.model,
-            "output": [self._message()] if begun else [],
-            "parallel_tool_calls": True,
+            "output": self._output() if self._status != "in_progress" else [],
+            "parallel_tool_calls": request.parallel_tool_calls is not False,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
             "store": False,  # nothing is, whatever was asked
             "temperature": self._sampling.temperature,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            "text": {"format": (request.text or {}).get("format") or {"type": "text"}},
+            "tool_choice": request.tool_choice or "auto",
+            "tools": [{"type": "function", "strict": True, **_function(tool)} for tool in request.told_tools()],
             "top_p": self._sampling.top_p,
             "truncation": "disabled",
             "usage": None if self._usage is None else _usage(self._usage),
@@ -122,29 +131,28 @@ class ResponsesAnswer:
             "metadata": request.metadata or {},
         }
 
-    def _opening(self) -> Iterator[Event]:
-        yield self._event("response.created", response=self.response())
-        yield self._event("response.in_progress", response=self.response())
-        yield self._event("response.output_item.added", output_index=0, item=self._message() | {"content": []})
-        yield self._of_part("response.content_part.added", part=self._part())
+    def _incomplete_details(self) -> dict[str, Any]:
+        """Why the answer is incomplete, and which fields of it are, if it is constrained to JSON."""
+        return {"reason": "max_output_tokens"} | ({"fields": list(self._incomplete)} if self._incomplete else {})
+
+    def _output(self) -> list[dict[str, Any]]:
+        last = "incomplete" if self._status == "failed" else self._status
+        return [item.object(last if item is self._items[-1] else "completed") for item in self._items]
+
+    def _begun(self, item: MessageItem | CallItem) -> Iterator[Event]:
+        """The one before is complete, if there is one."""
+        if self._items:
+            yield from self._of_last(self._items[-1].closing("completed"))
+        self._items.append(item)
+        yield from self._of_last(item.opening())
+
+    def _of_last(self, told: Iterable[Fields]) -> Iterator[Event]:
+        for kind, fields in told:
+            yield self._event(kind, output_index=len(self._items) - 1, **fields)
 
     def _event(self, kind: str, **fields: Any) -> Event:
         self._number += 1
-        return {"type": kind, "sequence_number": self._number, **fields}
-
-    def _of_part(self, kind: str, **fields: Any) -> Event:
-        return self._event(kind, item_id=self._item, output_index=0, content_index=0, **fields)
-
-    def _message(self) -> dict[str, Any]:
-        status = "incomplete" if self._status == "failed" else self._status
-        return {"id": self._item, "type": "message", "role": "assistant", "status": status, "content": [self._part()]}
-
-    def _part(self) -> dict[str, Any]:
-        return {"type": "output_text", "text": self._text, "annotations": [], "logprobs": []}
-
-    @property
-    def _text(self) -> str:
-        return "".join(self._texts)
+        return {"type": f"response.{kind}", "sequence_number": self._number, **fields}
 
 
 class NamedEvents(EventStream):
@@ -165,6 +173,10 @@ class NamedEvents(EventStream):
         """The response, failed."""
         event = self._response.failed(error)
         return self.frame(event, encode(event))
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator
 
 from quipu.errors import InvalidRequest, check_fields
-from quipu.serve.openai.schemas import Schema, fault
+from quipu.serve.openai.response_format import Asked, of_response_format
+from quipu.serve.openai.schemas import Schema, ToolChoice, Tools, fault
+from quipu.tools.tool import Tool, ToolUse
 
 # Not supported; the values given here ask for nothing. See ``schemas.NEUTRAL``.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -22,14 +24,13 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "previous_response_id": (),  # nothing is kept from earlier requests
     "prompt": (),
     "reasoning": ({}, {"effort": "none"}),
-    "text": ({}, {"format": {"type": "text"}}),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
 TEXT_PARTS = ("input_text", "output_text", "text")
 PART_FIELDS = ("type", "text", "annotations", "logprobs")
+CALL_FIELDS = ("type", "id", "call_id", "name", "arguments", "status")
+OUTPUT_FIELDS = ("type", "id", "call_id", "output", "status")
 MESSAGE_FIELDS = ("type", "role", "content", "id", "status", "phase")
 
 
@@ -64,12 +65,15 @@ class ResponsesRequest(Schema):
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: float | None = None
     top_p: float | None = None
+    text: dict[str, Any] | None = None
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
+    tools: Tools = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
     # Accepted because programs send them; nothing here depends on them.
     max_tool_calls: int | None = None
     metadata: dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
     prompt_cache_retention: str | None = None
@@ -83,18 +87,57 @@ class ResponsesRequest(Schema):
         given = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_output_tokens}
         return {name: value for name, value in given.items() if value is not None}
 
+    def told_tools(self) -> tuple[Tool, ...]:
+        """The tools, whether they may be called or not."""
+        use = ToolUse.of(self.tools)
+        return () if use is None else use.tools
+
+    def tool_use(self) -> ToolUse | None:
+        """What the answer may call. Raises InvalidRequest by field name."""
+        return ToolUse.of(self.tools, self.tool_choice, self.parallel_tool_calls)
+
+    def constraint(self) -> Asked | None:
+        """What the answer must look like, and the field that says so. Raises InvalidRequest by field name."""
+        text = self.text or {}
+        check_fields({name: value for name, value in text.items() if value is not None}, ("format",), "text")
+        form = text.get("format")
+        if not isinstance(form, Mapping | None):
+            raise InvalidRequest(f"text.format must be an object with a type, got {form!r:.80}", param="text.format")
+        return of_response_format(form, "text.format")
+
     def conversation(self) -> list[dict[str, Any]]:
         """The messages that the model answers. Raises InvalidRequest by field name."""
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         if isinstance(self.input, str):
             return [*system, {"role": "user", "content": self.input}]
-        return [*system, *(_message(item, f"input[{place}]") for place, item in enumerate(self.input))]
+        turns: list[dict[str, Any]] = []
+        for place, item in enumerate(self.input):
+            turn = _turn(item, f"input[{place}]")
+            if turns and "tool_calls" in turn and turns[-1]["role"] == "assistant":  # what one answer said and called
+                turns[-1]["tool_calls"] = [*turns[-1].get("tool_calls", ()), *turn["tool_calls"]]
+            else:
+                turns.append(turn)
+        return [*system, *turns]
 
 
-def _message(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _turn(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     kind = item.get("type", "message")
+    if kind == "function_call":
+        check_fields(item, CALL_FIELDS, where)
+        call = {"id": item.get("call_id"), "function": {"name": item.get("name"), "arguments": item.get("arguments")}}
+        return {"role": "assistant", "content": "", "tool_calls": [call]}
+    if kind == "function_call_output":
+        check_fields(item, OUTPUT_FIELDS, where)
+        return {
+            "role": "tool",
+            "tool_call_id": item.get("call_id"),
+            "content": _text(item.get("output"), f"{where}.output"),
+        }
     if kind != "message":
-        raise InvalidRequest(f"{where}.type is {kind!r:.80}; only messages are supported", param=f"{where}.type")
+        raise InvalidRequest(
+            f"{where}.type is {kind!r:.80}; it must be message, function_call or function_call_output",
+            param=f"{where}.type",
+        )
     check_fields(item, MESSAGE_FIELDS, where)
     role = item.get("role")
     if role not in ("system", "developer", "user", "assistant"):

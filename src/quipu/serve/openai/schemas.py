@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from quipu.errors import did_you_mean
+from quipu.errors import InvalidRequest, did_you_mean
+from quipu.serve.openai.response_format import Asked, of_response_format, of_structured_outputs
+from quipu.tools.tool import ToolUse
 
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
@@ -20,9 +22,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "functions": ([],),
     "modalities": (["text"],),
     "moderation": (),
+    "parallel_tool_calls": (True, False),
     "prediction": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "suffix": ("",),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
@@ -88,6 +90,10 @@ Biases = Annotated[dict[int, float] | None, PlainValidator(_biases, json_schema_
 
 # One fault is enough: a list of a million wrong elements must not become a million error objects.
 Messages = Annotated[list[dict[str, Any]], Field(min_length=1, fail_fast=True)]
+
+
+Tools = Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None
+ToolChoice = Any  # ``ToolUse.of`` says what it may be
 
 
 class Schema(BaseModel):
@@ -163,6 +169,8 @@ class SamplingFields(Schema):
     logit_bias: Biases = None
     min_tokens: int | None = None
     ignore_eos: bool | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Accepted because programs send them; nothing here depends on them.
@@ -170,7 +178,6 @@ class SamplingFields(Schema):
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None
-    parallel_tool_calls: bool | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
@@ -194,14 +201,29 @@ class SamplingFields(Schema):
             given["top_k"] = 0 if self.top_k == -1 else self.top_k  # vLLM's way to say "off"
         return given
 
+    def constraint(self) -> Asked | None:
+        """What the answer must look like, and the field that says so. Raises InvalidRequest by field name."""
+        asked = of_response_format(self.response_format)
+        outputs = of_structured_outputs(self.structured_outputs)
+        if asked is not None and outputs is not None:
+            raise InvalidRequest("give response_format or structured_outputs, not both", param="structured_outputs")
+        return asked or outputs
+
 
 class ChatCompletionRequest(SamplingFields):
     """Answer a conversation. ``max_tokens`` defaults to what is left of the context."""
 
     messages: Messages
+    tools: Tools = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+
+    def tool_use(self) -> ToolUse | None:
+        """What the answer may call. Raises InvalidRequest by field name."""
+        return ToolUse.of(self.tools, self.tool_choice, self.parallel_tool_calls)
 
     @model_validator(mode="after")
     def _agree(self) -> ChatCompletionRequest:
