@@ -1,0 +1,256 @@
+"""A JSON Schema as what one record of an extraction looks like: checked, and shown to a model in few words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from quipu.errors import InvalidRequest, Unparsed, did_you_mean, field_path
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+VALUE = "value"
+"""The one field of a record where what is wanted has no fields: a pattern, choices, a list of texts."""
+RECORDS = "records"
+KEYWORDS = frozenset(
+    """$schema $id $ref $defs definitions $comment title description default examples deprecated readOnly writeOnly
+    type enum const properties required additionalProperties items prefixItems minItems maxItems uniqueItems contains
+    anyOf oneOf allOf not if then else pattern format minLength maxLength minimum maximum exclusiveMinimum
+    exclusiveMaximum multipleOf minProperties maxProperties patternProperties propertyNames dependentRequired
+    dependentSchemas unevaluatedProperties unevaluatedItems minContains maxContains contentMediaType contentEncoding
+    contentSchema $anchor $dynamicRef $dynamicAnchor $vocabulary discriminator x-guidance""".split()
+)
+OPEN = ("patternProperties", "propertyNames", "unevaluatedProperties", "$dynamicRef", "$anchor")
+"""Keywords of objects whose fields have no names of their own, and references that a table cannot follow."""
+DEFINITIONS = ("$defs", "definitions")
+NESTED = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
+LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+PATTERN_SECONDS = 1.0
+"""Of computing that matching one value with a pattern may take."""
+
+
+@dataclass(frozen=True)
+class RecordSchema:
+    """``record``: the schema of an object. ``many``: whether an answer has a list of them. ``definitions``: its $defs."""
+
+    record: Mapping[str, Any]
+    many: bool
+    definitions: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, schema: Mapping[str, Any], many: bool) -> RecordSchema:
+        """Of any JSON Schema: a list is several records, what is no object a record with the field ``value``.
+
+        Raises InvalidRequest with the path of what is wrong in it.
+        """
+        _check(schema)
+        definitions = {name: schema[name] for name in DEFINITIONS if name in schema}
+        inner = _followed({name: value for name, value in schema.items() if name not in DEFINITIONS}, schema)
+        if inner.get("type") == "array":
+            many = True
+            inner = _followed(inner.get("items") or {}, schema)
+        if not _is_object(inner):
+            inner = {"type": "object", "properties": {VALUE: inner}, "required": [VALUE], "additionalProperties": False}
+        return cls({name: value for name, value in inner.items() if name not in DEFINITIONS}, many, definitions)
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """What to give as ``wanted`` for the same again."""
+        return {**self.record, **self.definitions}
+
+    @cached_property
+    def answer(self) -> dict[str, Any]:
+        """The schema of a whole answer."""
+        if not self.many:
+            return self.schema
+        listed = {"type": "array", "items": self.record}
+        return {
+            "type": "object",
+            "properties": {RECORDS: listed},
+            "required": [RECORDS],
+            "additionalProperties": False,
+            **self.definitions,
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The fields of a record, in order."""
+        return list(self.record.get("properties", {}))
+
+    @cached_property
+    def shown(self) -> str:
+        """It for a model to read: ``{"buyer": text or null, "items": [{"name": text}]}``."""
+        shown = _shown(self.record, self.schema, 0)
+        return f'{{"{RECORDS}": [{shown}, ...]}}' if self.many else shown
+
+    def records(self, value: Any, text: str) -> list[dict[str, Any]]:
+        """The records in an answer, ``value``. Raises Unparsed, which keeps ``text``, for one that is not to the schema.
+
+        A field that may be null and is not there is null: models leave out what a text does not say.
+        """
+        if self.many and isinstance(value, dict) and set(value) == {RECORDS}:
+            value = value[RECORDS]
+        found = value if isinstance(value, list) else [value]
+        if not self.many and len(found) != 1:
+            raise Unparsed(f"the model's answer has {len(found)} records; one was asked for", text=text)
+        return [self._checked(each, text) for each in found]
+
+    def _checked(self, record: Any, text: str) -> dict[str, Any]:
+        if isinstance(record, dict):
+            record = {name: None for name in self.names if self._may_be_null(name)} | record
+            record = {name: record[name] for name in [*self.names, *record] if name in record}
+        try:
+            fault = next(self._validator.iter_errors(record), None)
+        except RecursionError:
+            raise Unparsed("the model's answer is nested too deep", text=text) from None
+        if fault is not None or not isinstance(record, dict):
+            where = field_path(list(fault.absolute_path) if fault else [])
+            said = fault.message if fault else "it is no object"
+            raise Unparsed(f"the model's answer is not to the schema: {where or 'it'}: {said:.200}", text=text)
+        return record
+
+    def _may_be_null(self, name: str) -> bool:
+        kind = self.record["properties"][name]
+        return isinstance(kind, Mapping) and _nullable(kind)
+
+    @cached_property
+    def _validator(self) -> Validator:
+        return _validator(self.schema)
+
+
+def _nullable(kind: Mapping[str, Any]) -> bool:
+    named = kind.get("type")
+    return (
+        named == "null"
+        or (isinstance(named, list) and "null" in named)
+        or ("enum" in kind and None in kind["enum"])
+        or any(isinstance(each, Mapping) and _nullable(each) for each in kind.get("anyOf", ()))
+    )
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "object" or ("type" not in schema and "properties" in schema)
+
+
+def _followed(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
+    """``schema`` without a reference at its top."""
+    for _ in range(10):
+        if not isinstance(schema, Mapping) or "$ref" not in schema:
+            break
+        target: Any = root
+        for part in str(schema["$ref"]).removeprefix("#/").split("/"):
+            target = target.get(part) if isinstance(target, Mapping) else None
+        schema = {**(target or {}), **{name: value for name, value in schema.items() if name != "$ref"}}
+    return dict(schema) if isinstance(schema, Mapping) else {}
+
+
+def _check(schema: Mapping[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        for path, part in _parts(schema, ()):
+            _check_part(field_path(path), part, schema)
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        where = field_path(list(error.absolute_path))
+        raise InvalidRequest(f"wanted is no JSON Schema: {where or 'it'}: {error.message:.200}", param="wanted") from None
+    except RecursionError:
+        raise InvalidRequest("wanted is a JSON Schema nested too deep", param="wanted") from None
+
+
+def _check_part(where: str, part: Mapping[str, Any], root: Mapping[str, Any]) -> None:
+    at = f"wanted, at {where}," if where else "wanted"
+    for name in part:
+        if name not in KEYWORDS:
+            hint = did_you_mean(name, KEYWORDS, "names of fields stand under properties")
+            raise InvalidRequest(f"{at} has {name!r:.80}, which is no keyword of JSON Schema; {hint}", param="wanted")
+        if name in OPEN:
+            raise InvalidRequest(f"{at} has {name}; the fields of a record need names: use properties", param="wanted")
+    reference = part.get("$ref")
+    if reference is not None and not _known(reference, root):
+        raise InvalidRequest(
+            f"{at} refers to {reference!r:.80}, which is not in it; a $ref is like #/$defs/Item", param="wanted"
+        )
+    if isinstance(part.get("pattern"), str):
+        _compiled(part["pattern"], at)
+
+
+def _known(reference: Any, root: Mapping[str, Any]) -> bool:
+    start, _, name = str(reference).rpartition("/")
+    return start in ("#/$defs", "#/definitions") and name in root.get(start.removeprefix("#/"), {})
+
+
+def _parts(schema: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+    """Every schema in ``schema`` with its path."""
+    if not isinstance(schema, Mapping):
+        return
+    yield path, schema
+    for name in (*DEFINITIONS, "properties", "dependentSchemas"):
+        if isinstance(schema.get(name), Mapping):
+            for key, part in schema[name].items():
+                yield from _parts(part, (*path, name, key))
+    for name in NESTED:
+        yield from _parts(schema.get(name), (*path, name))
+    for name in LISTED:
+        if isinstance(schema.get(name), list):
+            for place, part in enumerate(schema[name]):
+                yield from _parts(part, (*path, name, place))
+
+
+def _compiled(pattern: str, at: str) -> None:
+    import regex
+
+    try:
+        regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
+        raise InvalidRequest(f"{at} has a regular expression that is none: {error}", param="wanted") from None
+
+
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    """Its patterns are matched under a limit of time, and nothing is ever fetched."""
+    import regex
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
+    from referencing import Registry
+
+    def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+        try:
+            if isinstance(instance, str) and not regex.search(wanted, instance, timeout=PATTERN_SECONDS):
+                yield ValidationError(f"{instance!r:.80} does not match {wanted!r:.80}")
+        except TimeoutError:
+            yield ValidationError(f"{instance!r:.80} takes too long to match with {wanted!r:.80}")
+
+    made: Validator = extend(Draft202012Validator, {"pattern": pattern})(schema, registry=Registry())
+    return made
+
+
+WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
+
+
+def _shown(kind: Any, root: Mapping[str, Any], depth: int) -> str:
+    """``kind`` in few words; JSON Schema where it says more than few words can."""
+    kind = _followed(kind, root) if depth < 8 else {}
+    said = f" ({kind['description']})" if kind.get("description") else ""
+    if _is_object(kind):
+        fields = kind.get("properties", {}).items()
+        return "{" + ", ".join(f'"{name}": {_shown(each, root, depth + 1)}' for name, each in fields) + "}"
+    if "enum" in kind or "const" in kind:
+        options = kind.get("enum", [kind.get("const")])
+        return " or ".join(json.dumps(each, ensure_ascii=False) for each in options) + said
+    if kind.get("type") == "array":
+        return f"[{_shown(kind.get('items', {}), root, depth + 1)}, ...]{said}"
+    if "anyOf" in kind:
+        return " or ".join(_shown(each, root, depth + 1) for each in kind["anyOf"]) + said
+    types = kind.get("type", "string")
+    words = [WORDS.get(each, "value") for each in ([types] if isinstance(types, str) else types)]
+    if kind.get("format") == "date":
+        words[0] = "YYYY-MM-DD"
+    if "pattern" in kind:
+        words[0] = f"text that matches {kind['pattern'].removeprefix('^(?:').removesuffix(')$')}"
+    return " or ".join(words) + said
