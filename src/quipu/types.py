@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
@@ -226,6 +226,58 @@ def _number(name: str, value: Any, low: float, high: float, *, above_low: bool =
         raise InvalidRequest(f"{name} must be {bounds}, got {value}", param=name)
 
 
+ConstraintKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+COMPACT_JSON: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""How constrained JSON is spaced: as Python writes it on one line, so that no answer is endless white space and what a
+schema forces needs no thought. A grammar that inlines ``%json {...}`` has it as the schema's ``x-guidance``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer must look like, whole: it does, or the request is refused before it runs.
+
+    ``kind`` says what ``value`` is:
+
+    * ``json_schema``: a JSON Schema. The answer is a JSON text that validates against it.
+    * ``json_object``: nothing. The answer is any JSON object.
+    * ``regex``: a pattern that the whole answer matches; no look-around, no back-references.
+    * ``choice``: the texts of which the answer is one.
+    * ``grammar``: a grammar in llguidance's dialect of Lark, from its rule ``start`` on. It may inline JSON Schemas
+      (``%json {...}``), name special tokens (``<|python_tag|>``) and mix free text with either.
+
+    Only the type of ``value`` is checked here (InvalidRequest); the model compiles it, and refuses what cannot be kept.
+    """
+
+    kind: ConstraintKind
+    value: Mapping[str, Any] | bool | str | tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ConstraintKind):
+            raise InvalidRequest(
+                f"a constraint is one of {', '.join(get_args(ConstraintKind))}, not {self.kind!r:.80}",
+                param="constraint",
+            )
+        if self.kind == "choice" and isinstance(self.value, Sequence) and not isinstance(self.value, str):
+            object.__setattr__(self, "value", tuple(self.value))
+        if not _CONSTRAINT_VALUES[self.kind][0](self.value):
+            needed = _CONSTRAINT_VALUES[self.kind][1]
+            raise InvalidRequest(f"{self.kind} must be {needed}, got {self.value!r:.80}", param=self.kind)
+
+
+_CONSTRAINT_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "json_schema": (lambda value: isinstance(value, Mapping | bool), "a JSON Schema: an object, true or false"),
+    "json_object": (lambda value: value is None, "without a value"),
+    "regex": (lambda value: isinstance(value, str) and bool(value), "a pattern that is not empty"),
+    "choice": (
+        lambda value: (
+            isinstance(value, tuple) and bool(value) and all(isinstance(text, str) and text for text in value)
+        ),
+        "a list of one or more texts, none empty",
+    ),
+    "grammar": (lambda value: isinstance(value, str) and bool(value), "a Lark grammar that is not empty"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """One token with its natural-log probability. ``bytes`` may be part of a character; ``text`` then shows U+FFFD.
@@ -263,6 +315,9 @@ class Chunk:
 
     ``index`` tells the answers of ``n`` > 1 apart. ``finish_reason`` is set on the last chunk of an answer and
     ``usage`` on the last chunk of the request. ``prompt_logprobs`` comes once, before the first text.
+    ``incomplete``, on the last chunk of an answer that is constrained to JSON and was ended by its limit of tokens:
+    the paths of the fields (as in ``items[2].name``) whose values the model did not write to their end. They are cut,
+    filled with the shortest value that the schema takes, or, if they may be, absent. The text is valid all the same.
     """
 
     text: str = ""
@@ -272,6 +327,7 @@ class Chunk:
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    incomplete: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -279,12 +335,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One finished answer."""
+    """One finished answer; for ``incomplete`` see Chunk."""
 
     text: str
     finish_reason: FinishReason
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
+    incomplete: tuple[str, ...] = ()
 
 
 class Completion(str):
@@ -303,6 +360,7 @@ class Completion(str):
         tokens: dict[int, list[int]] = {}
         logprobs: dict[int, list[TokenLogprob]] = {}
         reasons: dict[int, FinishReason] = {}
+        incomplete: dict[int, tuple[str, ...]] = {}
         usage, prompt_logprobs = Usage(), None
         for chunk in chunks:
             texts.setdefault(chunk.index, []).append(chunk.text)
@@ -312,10 +370,17 @@ class Completion(str):
                 prompt_logprobs = chunk.prompt_logprobs
             if chunk.finish_reason is not None:
                 reasons[chunk.index] = chunk.finish_reason
+                incomplete[chunk.index] = chunk.incomplete
             if chunk.usage is not None:
                 usage = chunk.usage
         choices = tuple(
-            Choice("".join(texts[i]), reasons.get(i, "abort"), tuple(tokens[i]), tuple(logprobs[i]))
+            Choice(
+                "".join(texts[i]),
+                reasons.get(i, "abort"),
+                tuple(tokens[i]),
+                tuple(logprobs[i]),
+                incomplete.get(i, ()),
+            )
             for i in sorted(texts)
         )
         self = cls(choices[0].text if choices else "")
@@ -408,6 +473,12 @@ class Generator(Protocol):
         """Tokens of the prompt after chat formatting."""
         ...
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Chunks:
-        """Answer or continue ``prompt``; ``options`` are the fields of Sampling by name."""
+    def stream(
+        self, prompt: Prompt, sampling: Sampling | None = None, *, constraint: Constraint | None = None, **options: Any
+    ) -> Chunks:
+        """Answer or continue ``prompt``; ``options`` are the fields of Sampling by name.
+
+        With a ``constraint`` the whole answer is what it says, also where ``max_tokens`` ends it; what cannot be kept
+        (a keyword of JSON Schema that is not supported, too few tokens for any such answer) is an InvalidRequest.
+        """
         ...

@@ -23,6 +23,7 @@ from quipu.model.tokenizer import Tokenizer
 from quipu.types import (
     Chunk,
     Completion,
+    Constraint,
     Facts,
     FinishReason,
     Message,
@@ -235,11 +236,16 @@ class LocalModel:
             for handle in handles:
                 handle.abort()
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Stream:
+    def stream(
+        self, prompt: Prompt, sampling: Sampling | None = None, *, constraint: Constraint | None = None, **options: Any
+    ) -> Stream:
         """Answer a conversation, or continue text or token ids, chunk by chunk as they are generated.
 
+        With a ``constraint`` the answer is what it says; see ``types.Generator``.
         Raises at once what is wrong with the request. Leaving the loop early and closing the stream aborts it.
         """
+        if constraint is not None:  # TODO(grammar): the next commits
+            raise InvalidRequest("constraints come with the next commits", param="constraint")
         if sampling is None:
             sampling = self.sampling(options)
         elif options:

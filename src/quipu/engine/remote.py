@@ -23,7 +23,7 @@ from quipu.errors import (
     RemoteFailed,
     WrongKey,
 )
-from quipu.types import Chunk, FinishReason, Message, Prompt, Sampling, Usage, is_conversation
+from quipu.types import Chunk, Constraint, FinishReason, Message, Prompt, Sampling, Usage, is_conversation
 
 OPENAI_FIELDS = (
     "max_tokens", "temperature", "top_p", "seed", "stop", "n", "presence_penalty", "frequency_penalty", "logit_bias",
@@ -108,8 +108,13 @@ class RemoteModel:
         found = re.findall(r"^quipu_(?:running|waiting)_requests\{[^}]*\} (\S+)$", metrics, re.MULTILINE)
         return sum(int(float(value)) for value in found) if found else None
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> RemoteStream:
-        """Answer a conversation, or continue text or token ids, chunk by chunk as they arrive."""
+    def stream(
+        self, prompt: Prompt, sampling: Sampling | None = None, *, constraint: Constraint | None = None, **options: Any
+    ) -> RemoteStream:
+        """Answer a conversation, or continue text or token ids, chunk by chunk as they arrive.
+
+        A ``constraint`` is asked for in OpenAI's words where those have it, else in vLLM's, which quipu knows, too.
+        """
         if sampling is not None:
             options = {**_given(sampling), **options}
         Sampling.of(options)
@@ -118,6 +123,7 @@ class RemoteModel:
         for name in options.keys() - body.keys() - extra.keys():
             raise InvalidRequest(f"{name} cannot be asked of a remote model", param=name)
         body = {name: value for name, value in body.items() if value is not None}
+        extra |= {} if constraint is None else _constraint_fields(constraint)
         body |= {"model": self.facts.name, "stream": True, "stream_options": {"include_usage": True}}
         with _translated(self.facts.base_url):
             if is_conversation(prompt):
@@ -197,7 +203,8 @@ class RemoteStream(Iterator[Chunk]):
                 for choice in event.choices:
                     text = choice.delta.content if hasattr(choice, "delta") else choice.text
                     reason = choice.finish_reason and FINISHED.get(choice.finish_reason, "abort")
-                    yield Chunk(text or "", choice.index, finish_reason=reason, usage=usage)
+                    incomplete = tuple(getattr(choice, "incomplete", None) or ())  # quipu tells it
+                    yield Chunk(text or "", choice.index, finish_reason=reason, usage=usage, incomplete=incomplete)
 
 
 def _given(sampling: Sampling) -> dict[str, Any]:
@@ -205,6 +212,16 @@ def _given(sampling: Sampling) -> dict[str, Any]:
     default = Sampling()
     names = (*OPENAI_FIELDS, *MORE_FIELDS, "logprobs", "prompt_logprobs")
     return {name: getattr(sampling, name) for name in names if getattr(sampling, name) != getattr(default, name)}
+
+
+def _constraint_fields(constraint: Constraint) -> dict[str, Any]:
+    """``response_format`` for JSON, which most endpoints know; for the rest vLLM's ``structured_outputs``."""
+    if constraint.kind == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    if constraint.kind == "json_schema":
+        schema = {"name": "answer", "schema": constraint.value, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    return {"structured_outputs": {constraint.kind: constraint.value}}
 
 
 def _public(base_url: str) -> str:

@@ -14,7 +14,7 @@ from quipu.engine.local import LocalModel, Stream
 from quipu.errors import HungUp, Overloaded
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock
-from quipu.types import Chunk, Facts, Prompt, Sampling, Usage
+from quipu.types import Chunk, Constraint, Facts, Prompt, Sampling, Usage
 
 PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
@@ -63,12 +63,15 @@ class Borrowed:
         """Answers, of everyone, that are being generated or wait for it now."""
         return self._model.running()
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **options: Any) -> Answer:
+    def stream(
+        self, prompt: Prompt, sampling: Sampling | None = None, *, constraint: Constraint | None = None, **options: Any
+    ) -> Answer:
         """One answer. Raises what is wrong with the request, and HungUp after the end."""
         self._limits.check(sampling or self._model.sampling(options), [prompt])
         self._take_place()
         try:
-            answer = Answer(self, self._submitted(prompt, sampling, options), next(self._numbers))
+            stream = self._submitted(prompt, sampling, {**options, "constraint": constraint})
+            answer = Answer(self, stream, next(self._numbers))
         except BaseException:
             self._give_place()
             raise
