@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Generator as Steps
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from quipu.types import Chunks, FinishReason, Generator, Message, Usage
+from quipu.types import Chunk, Chunks, FinishReason, Generator, Message, Usage
+
+T = TypeVar("T")
 
 TOGETHER = 16
 """Most answers of one call that are at the model at once."""
@@ -38,12 +41,19 @@ class Calls:
         return self.model.context_length - self.model.count(messages)
 
     def stream(self, messages: Sequence[Message], longest: int) -> Steps[str, None, None]:
+        """The texts of ``chunks``."""
+        with contextlib.closing(self.chunks(messages, longest)) as chunks:
+            for chunk in chunks:
+                if chunk.text:
+                    yield chunk.text
+
+    def chunks(self, messages: Sequence[Message], longest: int, **more: Any) -> Steps[Chunk, None, None]:
         """The answer, piece by piece: at most ``longest`` tokens, and what the context has room for.
 
-        A ``max_tokens`` of the caller's goes over both. Closing the iterator ends it. Raises ContextLengthExceeded when
-        the messages do not fit.
+        A ``max_tokens`` of the caller's goes over both; ``more`` is what the model's ``stream`` takes beside. Closing
+        the iterator ends it. Raises ContextLengthExceeded when the messages do not fit.
         """
-        options = dict(self._sampling)
+        options = {**self._sampling, **more}
         if options.get("max_tokens") is None:
             room = self.room(messages)
             # Without room the model is asked all the same: its refusal has the numbers and the remedy.
@@ -53,8 +63,7 @@ class Calls:
                 if self._ended:
                     return
                 self._note(chunk.usage, chunk.finish_reason)
-                if chunk.text:
-                    yield chunk.text
+                yield chunk
 
     def close(self) -> None:
         """End every answer that is still being made; from any thread, idempotent."""
@@ -75,10 +84,12 @@ class Calls:
 
         Closing the iterator, or an error of one of them, ends all.
         """
-        with ThreadPoolExecutor(min(TOGETHER, max(1, len(conversations)))) as pool:
-            waiting = {
-                pool.submit(self.answer, messages, longest): place for place, messages in enumerate(conversations)
-            }
+        return self.all([partial(self.answer, messages, longest) for messages in conversations])
+
+    def all(self, asking: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
+        """The place and what comes of each of ``asking``, which call the model; see ``answers``."""
+        with ThreadPoolExecutor(min(TOGETHER, max(1, len(asking)))) as pool:
+            waiting = {pool.submit(ask): place for place, ask in enumerate(asking)}
             try:
                 for done in as_completed(waiting):
                     yield waiting[done], done.result()

@@ -58,15 +58,20 @@ class RecordSchema:
         return cls({name: value for name, value in inner.items() if name not in DEFINITIONS}, many, definitions)
 
     @cached_property
-    def schema(self) -> dict[str, Any]:
-        """What to give as ``wanted`` for the same again."""
+    def whole(self) -> dict[str, Any]:
+        """The schema of one record, with what it refers to."""
         return {**self.record, **self.definitions}
 
     @cached_property
+    def schema(self) -> dict[str, Any]:
+        """What to give as ``wanted`` for the same again."""
+        return {"type": "array", "items": self.record, **self.definitions} if self.many else self.whole
+
+    @cached_property
     def answer(self) -> dict[str, Any]:
-        """The schema of a whole answer."""
+        """The schema of an answer. Of several records it is an object, too, as the OpenAI API wants it."""
         if not self.many:
-            return self.schema
+            return self.whole
         listed = {"type": "array", "items": self.record}
         return {
             "type": "object",
@@ -84,7 +89,7 @@ class RecordSchema:
     @cached_property
     def shown(self) -> str:
         """It for a model to read: ``{"buyer": text or null, "items": [{"name": text}]}``."""
-        shown = _shown(self.record, self.schema, 0)
+        shown = _shown(self.record, self.whole, 0)
         return f'{{"{RECORDS}": [{shown}, ...]}}' if self.many else shown
 
     def records(self, value: Any, text: str) -> list[dict[str, Any]]:
@@ -119,7 +124,7 @@ class RecordSchema:
 
     @cached_property
     def _validator(self) -> Validator:
-        return _validator(self.schema)
+        return _validator(self.whole)
 
 
 def _nullable(kind: Mapping[str, Any]) -> bool:
