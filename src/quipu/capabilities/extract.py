@@ -18,6 +18,7 @@ from quipu.capabilities.base import Delta, Event, Probe, Progress, Score, Source
 from quipu.capabilities.parts import sentence
 from quipu.capabilities.parts.calls import Calls
 from quipu.capabilities.parts.confidence import Probabilities, confidence, is_calibrated
+from quipu.capabilities.parts.extract_request import request
 from quipu.capabilities.parts.field_score import f1, right_fields
 from quipu.capabilities.parts.json_places import Path, places
 from quipu.capabilities.parts.merging import Evidence, Found, joined, merged
@@ -124,7 +125,7 @@ class Extract(base.Answering):
     def messages(self, given: Input) -> list[Message]:
         """For a text that is read at once; of a sentence, the question what its fields are, which comes first."""
         schema = schema_of(given.wanted, given.notation)
-        return sentence.request(given.wanted) if schema is None else _request(given.text, _shape(given))
+        return sentence.request(given.wanted) if schema is None else request(given.text, _shape(given))
 
     def parse(self, text: str, given: Input) -> Output:
         """The JSON in it, checked, with the places of its values in the text."""
@@ -157,7 +158,7 @@ class Extract(base.Answering):
         answers: dict[int, _Answer] = {}
         if len(pieces) == 1:
             answer = answers[0] = _Answer()
-            for chunk in _constrained(calls, _request(given.text, shape), self.longest(given), shape.answer):
+            for chunk in _constrained(calls, request(given.text, shape), self.longest(given), shape.answer):
                 answer.take(chunk)
                 if chunk.text:
                     yield Delta(chunk.text)
@@ -278,7 +279,7 @@ class _Reading:
 
     def __init__(self, model: Generator, given: Input, shape: RecordSchema) -> None:
         self.model, self.given = model, given
-        self.room = model.context_length - model.count(_request("", shape)) - 16
+        self.room = model.context_length - model.count(request("", shape)) - 16
         self.size = min(SECTION, (self.room - SHORTEST_ANSWER) // 2)
         """Tokens of a section; its answer may have as many and ``SHORTEST_ANSWER`` more."""
 
@@ -324,18 +325,6 @@ def _check_key(given: Input, shape: RecordSchema) -> None:
             raise InvalidRequest(f"key names {name!r:.80}, which is no field of a record; {hint}", param=f"key[{place}]")
 
 
-def _request(text: str, shape: RecordSchema) -> list[Message]:
-    """The text first. What is in it is data, whatever it says; the answer can be nothing but records."""
-    which = "every record" if shape.many else "these fields"
-    return [
-        Message(
-            "user",
-            f"{text.strip()}\n\n---\nExtract {which} from the text above, as JSON like this:\n{shape.shown}\n"
-            "Copy values exactly as they stand in the text; null if the text does not say. Write only the JSON.",
-        )
-    ]
-
-
 def _constrained(
     calls: Calls, messages: Sequence[Message], longest: int, schema: Mapping[str, Any]
 ) -> Iterator[Chunk]:
@@ -355,7 +344,7 @@ def _constrained(
 def _asked(calls: Calls, text: str, shape: RecordSchema, longest: int) -> _Answer:
     """The whole answer about a section."""
     answer = _Answer()
-    for chunk in _constrained(calls, _request(text, shape), longest, shape.answer):
+    for chunk in _constrained(calls, request(text, shape), longest, shape.answer):
         answer.take(chunk)
     return answer
 

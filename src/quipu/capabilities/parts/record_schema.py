@@ -29,6 +29,8 @@ OPEN = ("patternProperties", "propertyNames", "unevaluatedProperties", "$dynamic
 DEFINITIONS = ("$defs", "definitions")
 NESTED = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
 LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+DEEPEST = 8
+"""Levels of a schema that a model is shown; one that refers to itself has no end."""
 PATTERN_SECONDS = 1.0
 """Of computing that matching one value with a pattern may take."""
 
@@ -88,9 +90,8 @@ class RecordSchema:
 
     @cached_property
     def shown(self) -> str:
-        """It for a model to read: ``{"buyer": text or null, "items": [{"name": text}]}``."""
-        shown = _shown(self.record, self.whole, 0)
-        return f'{{"{RECORDS}": [{shown}, ...]}}' if self.many else shown
+        """Its fields for a model to read: ``buyer, total (number), items ([{name, price (number)}, ...])``."""
+        return _fields(self.record, self.whole, 0)
 
     def records(self, value: Any, text: str) -> list[dict[str, Any]]:
         """The records in an answer, ``value``. Raises Unparsed, which keeps ``text``, for one that is not to the schema.
@@ -235,27 +236,36 @@ def _validator(schema: Mapping[str, Any]) -> Validator:
     return made
 
 
-WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
+WORDS = {"integer": "whole number", "boolean": "true or false"}
+
+
+def _fields(kind: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> str:
+    shown = ((name, _shown(each, root, depth + 1)) for name, each in kind.get("properties", {}).items())
+    return ", ".join(f"{name} ({words})" if words else name for name, words in shown)
 
 
 def _shown(kind: Any, root: Mapping[str, Any], depth: int) -> str:
-    """``kind`` in few words; JSON Schema where it says more than few words can."""
-    kind = _followed(kind, root) if depth < 8 else {}
-    said = f" ({kind['description']})" if kind.get("description") else ""
+    """``kind`` in few words; none for plain text."""
+    kind = _followed(kind, root) if depth < DEEPEST else {}
     if _is_object(kind):
-        fields = kind.get("properties", {}).items()
-        return "{" + ", ".join(f'"{name}": {_shown(each, root, depth + 1)}' for name, each in fields) + "}"
-    if "enum" in kind or "const" in kind:
+        words = f"{{{_fields(kind, root, depth)}}}"
+    elif "enum" in kind or "const" in kind:
         options = kind.get("enum", [kind.get("const")])
-        return " or ".join(json.dumps(each, ensure_ascii=False) for each in options) + said
-    if kind.get("type") == "array":
-        return f"[{_shown(kind.get('items', {}), root, depth + 1)}, ...]{said}"
-    if "anyOf" in kind:
-        return " or ".join(_shown(each, root, depth + 1) for each in kind["anyOf"]) + said
-    types = kind.get("type", "string")
-    words = [WORDS.get(each, "value") for each in ([types] if isinstance(types, str) else types)]
-    if kind.get("format") == "date":
-        words[0] = "YYYY-MM-DD"
+        words = " or ".join(json.dumps(each, ensure_ascii=False) for each in options if each is not None)
+    elif kind.get("type") == "array":
+        words = f"[{_shown(kind.get('items', {}), root, depth + 1) or 'text'}, ...]"
+    elif "anyOf" in kind:
+        words = " or ".join(filter(None, (_shown(each, root, depth + 1) for each in kind["anyOf"])))
+    else:
+        words = _simple(kind)
+    return ", ".join(filter(None, (words, kind.get("description"))))
+
+
+def _simple(kind: Mapping[str, Any]) -> str:
     if "pattern" in kind:
-        words[0] = f"text that matches {kind['pattern'].removeprefix('^(?:').removesuffix(')$')}"
-    return " or ".join(words) + said
+        return f"text that matches {kind['pattern'].removeprefix('^(?:').removesuffix(')$')}"
+    if kind.get("format") == "date":
+        return "YYYY-MM-DD"
+    types = kind.get("type", "string")
+    named = [types] if isinstance(types, str) else types
+    return " or ".join(WORDS.get(each, each) for each in named if each not in ("string", "null"))
