@@ -117,9 +117,11 @@ class Capability(ABC):
         Raises Unparsed when the answer cannot be read, and what the model raises. Closing the iterator ends the work.
         """
 
-    def settled(self, model: Generator, given: Any, sampling: Mapping[str, Any]) -> Any:
-        """``given`` with what ``model`` has to find out before it answers, once for all rows of a batch."""
-        return given
+    def settled(
+        self, model: Generator, fields: Mapping[str, Any], sampling: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """``fields`` of an input that all rows of a batch share, with what ``model`` has to find out about them once."""
+        return fields
 
     def rows(self, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What a table says of an output's fields, each row as column -> value; several rows where it is a list."""

@@ -149,7 +149,8 @@ class Extract(base.Answering):
         calls = Calls(model, {**self.sampling, **sampling})
         if schema_of(given.wanted, given.notation) is None:
             yield Progress(0, 1, "reading what is wanted")
-            given = self.settled(model, given, sampling, calls)
+            said = {"wanted": given.wanted, "notation": given.notation}
+            given = given.model_copy(update=self.settled(model, said, sampling, calls))
         shape = _shape(given)
         _check_key(given, shape)
         reading = _Reading(model, given, shape)
@@ -174,17 +175,18 @@ class Extract(base.Answering):
         yield result_of(calls, output, answers[len(pieces) - 1].text, tuple(notes))
 
     def settled(
-        self, model: Generator, given: Input, sampling: Mapping[str, Any], calls: Calls | None = None
-    ) -> Input:
-        """With what a sentence wants as JSON Schema, which the model says."""
-        if schema_of(given.wanted, given.notation) is not None:
-            return given
+        self, model: Generator, fields: Mapping[str, Any], sampling: Mapping[str, Any], calls: Calls | None = None
+    ) -> Mapping[str, Any]:
+        """What a sentence wants, as JSON Schema, which the model says."""
+        wanted, notation = written(fields.get("wanted", "")), fields.get("notation", "auto")
+        if not isinstance(wanted, str) or not wanted.strip() or schema_of(wanted, notation) is not None:
+            return fields
         calls = calls or Calls(model, {**self.sampling, **sampling})
         answer = _Answer()
-        for chunk in _constrained(calls, sentence.request(given.wanted), sentence.LONGEST, sentence.FIELDS):
+        for chunk in _constrained(calls, sentence.request(wanted), sentence.LONGEST, sentence.FIELDS):
             answer.take(chunk)
         schema = json.dumps(sentence.schema_from(answer.text), ensure_ascii=False)
-        return given.model_copy(update={"wanted": schema, "notation": "schema"})
+        return {**fields, "wanted": schema, "notation": "schema"}
 
     def rows(self, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A row for each record, and which of its fields the text does not have."""

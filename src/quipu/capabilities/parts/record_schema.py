@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from quipu.errors import InvalidRequest, Unparsed, did_you_mean, field_path
 
@@ -47,9 +47,11 @@ class RecordSchema:
     def of(cls, schema: Mapping[str, Any], many: bool) -> RecordSchema:
         """Of any JSON Schema: a list is several records, what is no object a record with the field ``value``.
 
-        Raises InvalidRequest with the path of what is wrong in it.
+        An object has no fields beside those named, unless it says that it may. Raises InvalidRequest with the path of
+        what is wrong in it.
         """
         _check(schema)
+        schema = _closed(schema)
         definitions = {name: schema[name] for name in DEFINITIONS if name in schema}
         inner = _followed({name: value for name, value in schema.items() if name not in DEFINITIONS}, schema)
         if inner.get("type") == "array":
@@ -206,6 +208,15 @@ def _parts(schema: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
         if isinstance(schema.get(name), list):
             for place, part in enumerate(schema[name]):
                 yield from _parts(part, (*path, name, place))
+
+
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which no object takes more fields than it names; parts of ``allOf`` have to take those of the others."""
+    copy: dict[str, Any] = json.loads(json.dumps(schema))
+    for path, part in _parts(copy, ()):
+        if "properties" in part and "allOf" not in part and "allOf" not in path:
+            cast("dict[str, Any]", part).setdefault("additionalProperties", False)
+    return copy
 
 
 def _compiled(pattern: str, at: str) -> None:
