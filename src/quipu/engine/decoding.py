@@ -56,27 +56,48 @@ class Decoding:
     def _draw(self, sequence: Sequence, rows: NDArray[np.float32], drafts: Tokens[int]) -> FinishReason | None:
         """Draw the next token, and from each later row as long as the token before it is the one that was guessed.
 
-        Nothing is drawn after a token that ends the answer: its draws are those of a run without guesses.
+        Nothing is drawn after a token that ends the answer: its draws are those of a run without guesses. Rows may
+        miss at places whose tokens a grammar forces.
         """
         sampler = self.samplers.get(sequence)
         if sampler is None:
             prompt = sequence.tokens[: sequence.prompt_length]
             sampler = self.samplers[sequence] = Sampler(sequence.sampling, prompt, self._end_ids, sequence.index)
-        for place, logits in enumerate(rows[len(rows) - 1 - len(drafts) :]):
-            token = sampler.sample(logits)
+        for place in range(len(drafts) + 1):
+            row = len(rows) - 1 - len(drafts) + place
+            logits = rows[row] if row >= 0 else None
+            token = self._next(sequence, sampler, logits)
+            if token is None:
+                return "length"
             reason = self._tell(sequence, token, logits)
             if reason is not None or place == len(drafts) or token != drafts[place]:
                 return reason
         return None
 
-    def _tell(self, sequence: Sequence, token: int, logits: NDArray[np.float32]) -> FinishReason | None:
-        sampling = sequence.sampling
+    def _next(self, sequence: Sequence, sampler: Sampler, logits: NDArray[np.float32] | None) -> int | None:
+        """The token that follows; None where a grammar ends the answer before it is too late."""
+        if sequence.guide is not None:
+            return sequence.guide.next(sampler, logits, self._room(sequence))
+        assert logits is not None
+        token = sampler.sample(logits)
+        sampler.note(token)
+        return token
+
+    def _room(self, sequence: Sequence) -> int:
+        """Tokens that may still be appended."""
+        room, wanted = self._context_length - len(sequence.tokens), sequence.sampling.max_tokens
+        return room if wanted is None else min(room, wanted - sequence.generated)
+
+    def _tell(self, sequence: Sequence, token: int, logits: NDArray[np.float32] | None) -> FinishReason | None:
+        sampling, guide = sequence.sampling, sequence.guide
         sequence.tokens.append(token)
         if token in self._end_ids and not sampling.ignore_eos:
             return "stop"
-        scored = None if sampling.logprobs is None else score(logits, token, sampling.logprobs)
+        scored = None if sampling.logprobs is None or logits is None else score(logits, token, sampling.logprobs)
         if sequence.listener.token(sequence.index, token, scored):
             return "stop"
+        if guide is not None and (over := guide.over) is not None:
+            return over
         full = len(sequence.tokens) >= self._context_length
         return "length" if full or sequence.generated == sampling.max_tokens else None
 

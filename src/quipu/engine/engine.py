@@ -6,13 +6,16 @@ Knows token ids only: text is ``local.py``'s and ``text_stream.py``'s business, 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
 from collections.abc import Sequence as Tokens
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,9 @@ from quipu.engine.scheduler import Scheduler
 from quipu.engine.speculate import Drafter, Speculation
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, QuipuError
 from quipu.types import FinishReason, Sampling
+
+if TYPE_CHECKING:
+    from quipu.engine.grammar import Guide
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +57,8 @@ class EngineStats:
     verifications: int
 
 
+FORCED_TOKENS = 128
+"""Most tokens that grammars force in one step, of all its answers: the others wait for them."""
 _TOTALS = ("steps", "prompt_tokens", "cached_tokens", "generated_tokens", "finished", "aborted", "failed")
 
 
@@ -110,6 +118,7 @@ class Engine:
         )
         self._decoding = Decoding(context_length, self.end_ids, self.vocabulary)
         self._speculation = Speculation(drafter, speculative_tokens)
+        self._helper = ThreadPoolExecutor(1, "quipu-masks")
         # Scheduler, pool, samplers, drafter and totals belong to the engine's thread. Others leave what they want in
         # here, so that submitting never waits for a step or for the sampling after it.
         self._inbox = threading.Condition()
@@ -134,17 +143,22 @@ class Engine:
         sampling: Sampling,
         listener: Listener,
         embed: Callable[[NDArray[np.float32]], None] | None = None,
+        guides: Tokens[Guide] = (),
     ) -> Handle:
         """Queue a request; ``listener`` hears of it from the engine's thread.
 
         ``embed`` is called there with the mean of the prompt's final hidden states, before anything is generated.
-        Raises InvalidRequest (empty prompt, id out of range), ContextLengthExceeded, Overloaded, EngineStopped.
+        ``guides``, one for each answer, constrain them. Raises InvalidRequest (empty prompt, id out of range, fewer
+        tokens than a constrained answer takes), ContextLengthExceeded, Overloaded, EngineStopped.
         """
         prompt = list(prompt)
-        self._check(prompt, sampling)
-        leader = Sequence(prompt, len(prompt), sampling, listener, embed=embed)
+        self._check(prompt, sampling, len(guides[0].grammar.shortest) if guides else 1)
+        guided: dict[int, Guide] = dict(enumerate(guides))
+        leader = Sequence(prompt, len(prompt), sampling, listener, embed=embed, guide=guided.get(0))
         followers = [
-            Sequence(list(prompt), len(prompt), sampling, listener, index=index, leader=leader)
+            Sequence(
+                list(prompt), len(prompt), sampling, listener, index=index, leader=leader, guide=guided.get(index)
+            )
             for index in range(1, sampling.n)
         ]
         sequences = [leader, *followers]
@@ -191,7 +205,7 @@ class Engine:
             self._thread.join()
         atexit.unregister(self.close)
 
-    def _check(self, prompt: list[int], sampling: Sampling) -> None:
+    def _check(self, prompt: list[int], sampling: Sampling, least: int) -> None:
         if not prompt:
             raise InvalidRequest("the prompt is empty: there is no token to continue from", param="prompt")
         vocabulary = self.vocabulary
@@ -200,8 +214,8 @@ class Engine:
                 raise InvalidRequest(f"token id {token} is not in the vocabulary of {vocabulary} tokens")
         limit, length = self.context_length, len(prompt)
         wanted = sampling.max_tokens
-        if length + (1 if wanted is None else wanted) > limit:
-            raise ContextLengthExceeded.of(length, limit, asked=wanted)
+        if length + (max(1, least) if wanted is None else wanted) > limit:
+            raise ContextLengthExceeded.of(length, limit, asked=least if wanted is None and least > 1 else wanted)
 
     def _loop(self) -> None:
         reason = "the engine was closed while this request was waiting or running"
@@ -223,6 +237,7 @@ class Engine:
         for sequence in [*self._scheduler.running, *self._scheduler.waiting]:
             self._fail(sequence, error)
         self._speculation.close()
+        self._helper.shutdown()
         self._runner.close()
 
     def _collect(self) -> bool:
@@ -248,8 +263,11 @@ class Engine:
     def _run(self, step: list[tuple[Sequence, int]]) -> None:
         start = time.perf_counter()
         drafts = self._draft([sequence for sequence, _ in step if sequence.decoding])
+        preparing = self._prepare(step, drafts)
         try:
             results = self._runner.step([self._span(*each, drafts.get(each[0], [])) for each in step])
+            if preparing is not None:
+                preparing.result()
         except Exception as error:  # whatever the arithmetic raises, the server must outlive it and say so
             for sequence, _ in step:
                 self._lose(sequence, error)
@@ -259,14 +277,34 @@ class Engine:
         for (sequence, count), rows in zip(step, results, strict=True):
             try:
                 self._absorb(sequence, count, rows, drafts.get(sequence, []))
+            except InvalidRequest as error:  # its grammar is too complex for a step, which shows only now
+                self._fail(sequence, error)
             except Exception as error:  # a listener's mistake must not end the loop that everyone shares
                 self._lose(sequence, error)
 
     def _draft(self, decoding: list[Sequence]) -> dict[Sequence, list[int]]:
-        """Guesses at what follows, where they are worth it and there are free blocks for them."""
-        drafts = self._speculation.propose({sequence: self._room(sequence) for sequence in decoding})
+        """What follows: tokens that a grammar forces, else guesses where they are worth it and the grammar allows them.
+
+        As many as there are free blocks for.
+        """
+        forced = {each: each.guide.forced for each in decoding if each.guide is not None and each.guide.forced}
+        drafts = self._speculation.propose({each: self._room(each) for each in decoding if each not in forced})
+        for sequence, draft in drafts.items():
+            if sequence.guide is not None:
+                drafts[sequence] = draft[: sequence.guide.fitting(draft)]
+        most = max(1, FORCED_TOKENS // len(decoding)) if forced else 0
+        drafts |= {sequence: list(tokens)[: min(most, self._room(sequence))] for sequence, tokens in forced.items()}
         fitting = {each: draft[: self._scheduler.extend(each, len(draft))] for each, draft in drafts.items()}
         return {sequence: draft for sequence, draft in fitting.items() if draft}
+
+    def _prepare(self, step: list[tuple[Sequence, int]], drafts: dict[Sequence, list[int]]) -> Future[None] | None:
+        """Let the helper compute, during the step, which tokens may come after it."""
+        drawing = [
+            (sequence.guide, drafts.get(sequence, []))
+            for sequence, count in step
+            if sequence.guide is not None and sequence.remaining == count
+        ]
+        return self._helper.submit(_prepare_all, drawing) if drawing else None
 
     def _room(self, sequence: Sequence) -> int:
         """Tokens that may follow the next one."""
@@ -278,6 +316,8 @@ class Engine:
         start = sequence.computed
         ends = start + count == len(sequence.tokens)
         want = "all" if draft or sequence.scores_prompt else "last" if ends else "none"
+        if draft and sequence.guide is not None and sequence.guide.forced and sequence.sampling.logprobs is None:
+            want = "last"  # nobody asks what the model thinks of what is forced
         if sequence.embed is not None:
             want = "hidden"
         return Span(sequence.tokens[start : start + count] + draft, start, sequence.blocks, want)
@@ -290,14 +330,16 @@ class Engine:
             self._totals["prompt_tokens"] += sequence.prompt_length
             self._totals["cached_tokens"] += sequence.cached or 0
         try:
+            forced = sequence.guide is not None and bool(sequence.guide.forced)
             reason = self._decoding.absorb(sequence, first, rows, draft)
         finally:
             drawn = sequence.generated - before
             self._totals["generated_tokens"] += drawn
         if draft:
             # All but the last of what was drawn was guessed, so the step has computed it.
-            self._speculation.learn(sequence, len(draft), drawn - 1)
-            self._scheduler.advance(sequence, drawn - 1)
+            if not forced:
+                self._speculation.learn(sequence, len(draft), drawn - 1)
+            self._scheduler.advance(sequence, max(0, drawn - 1))
             self._scheduler.trim(sequence)
         if reason is not None:
             self._finish(sequence, reason)
@@ -323,6 +365,12 @@ class Engine:
         self._scheduler.finish(sequence)
         self._decoding.forget(sequence)
         self._speculation.forget(sequence)
+
+
+def _prepare_all(drawing: list[tuple[Guide, list[int]]]) -> None:
+    for guide, draft in drawing:
+        with contextlib.suppress(InvalidRequest):  # told when the token is drawn
+            guide.prepare(draft)
 
 
 def _cause(error: Exception) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quipu.engine.engine import Engine, Handle
 from quipu.engine.memory import peak_memory
+from quipu.engine.checked import Checked
 from quipu.engine.request import Score
 from quipu.engine.text_stream import TextStream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
@@ -35,7 +36,11 @@ from quipu.types import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from quipu.capabilities.base import Output
+    from quipu.engine.grammar import Grammar
+    from quipu.engine.grammar_compiler import GrammarCompiler
 
 Event = Chunk | QuipuError
 """What a submitted request brings: chunks, or the error that ended one of its answers."""
@@ -181,19 +186,40 @@ class LocalModel:
         on_event: Callable[[Event], None],
         *,
         continues: bool = False,
+        grammar: Grammar | None = None,
     ) -> Handle:
         """Start generating from token ids. ``on_event`` hears of it from the engine's thread and must not block.
 
         The last event of each answer is a Chunk with ``finish_reason`` or an error; the last chunk has ``usage``.
-        ``continues``: the text goes on from the prompt's, so a space at its beginning is meant.
+        ``continues``: the text goes on from the prompt's, so a space at its beginning is meant. ``grammar``, from
+        ``compile``, constrains the answers; their last events come from another thread, which has checked them.
         """
-        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues)
+        guides = [] if grammar is None else [grammar.guide() for _ in range(sampling.n)]
+        _check_guided(sampling, grammar)
+        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues or bool(guides))
+        listener = answers if grammar is None else Checked(answers, guides, on_event, self._compiler.check)
         try:
-            return self.engine.submit(prompt, sampling, answers)
+            return self.engine.submit(prompt, sampling, listener, guides=guides)
         except ContextLengthExceeded as error:
             if not continues and error.param == "prompt":
                 error.param = "messages"
             raise
+
+    def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
+        """``constraint`` compiled for this model, in a thread that keeps nobody waiting; ``name`` is the field it is.
+
+        The future raises InvalidRequest, by field name, for what cannot be kept or exceeds a limit. Raises Overloaded
+        when too many are being compiled.
+        """
+        return self._compiler.compile(constraint, name)
+
+    @cached_property
+    def _compiler(self) -> GrammarCompiler:
+        from quipu.engine.grammar_compiler import GrammarCompiler  # only now: most answers are free
+
+        compiler = GrammarCompiler(self.tokenizer, self.engine.end_ids, self.engine.vocabulary)
+        weakref.finalize(self, compiler.close)
+        return compiler
 
     def submit_embedding(self, prompt: Sequence[int], on_done: Callable[[Embedded], None]) -> Handle:
         """Compute the mean of the final hidden states of token ids; see ``embed``.
@@ -244,8 +270,6 @@ class LocalModel:
         With a ``constraint`` the answer is what it says; see ``types.Generator``.
         Raises at once what is wrong with the request. Leaving the loop early and closing the stream aborts it.
         """
-        if constraint is not None:  # TODO(grammar): the next commits
-            raise InvalidRequest("constraints come with the next commits", param="constraint")
         if sampling is None:
             sampling = self.sampling(options)
         elif options:
@@ -254,7 +278,8 @@ class LocalModel:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.check_length(prompt)
         ids = self.prompt_ids(prompt)
-        handle = self.submit(ids, sampling, events.put, continues=not is_conversation(prompt))
+        grammar = None if constraint is None else self.compile(constraint).result()
+        handle = self.submit(ids, sampling, events.put, continues=not is_conversation(prompt), grammar=grammar)
         return Stream(self, handle, events, sampling.n)
 
     def chat(self, messages: Prompt, sampling: Sampling | None = None, **options: Any) -> Completion:
@@ -306,6 +331,8 @@ class LocalModel:
     def close(self) -> None:
         """Stop the engine and free the weights. What is still running fails with EngineStopped. Idempotent."""
         self.engine.close()
+        if "_compiler" in self.__dict__:
+            self._compiler.close()
         self._reference = None
 
     def __enter__(self) -> LocalModel:
@@ -391,6 +418,9 @@ class _Answers:
         return answer.stopped
 
     def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
+        self._on_event(self.last(index, reason, generated, cached))
+
+    def last(self, index: int, reason: FinishReason, generated: int, cached: int) -> Chunk:
         self._unfinished -= 1
         self._generated += generated
         if index == 0:
@@ -398,11 +428,33 @@ class _Answers:
         usage = None if self._unfinished else Usage(self._prompt_tokens, self._generated, self._cached)
         answer = self._answers[index]
         chunk = answer.chunk(index, answer.finish())
-        self._on_event(dataclasses.replace(chunk, finish_reason=reason, usage=usage))
+        return dataclasses.replace(chunk, finish_reason=reason, usage=usage)
+
+    def text(self, index: int) -> str:
+        return self._answers[index].said
+
+    def stopped(self, index: int) -> bool:
+        return self._answers[index].stopped
 
     def failed(self, index: int, error: QuipuError) -> None:
         self._unfinished -= 1
         self._on_event(error)
+
+
+def _check_guided(sampling: Sampling, grammar: Grammar | None) -> None:
+    """Refuse what cannot be had together with ``grammar``, if there is one."""
+    if grammar is None:
+        return
+    for name in ("ignore_eos", "min_tokens"):
+        if getattr(sampling, name):
+            raise InvalidRequest(f"{name} cannot be kept together with a constraint; leave one of them out", param=name)
+    least = len(grammar.shortest)
+    if sampling.max_tokens is not None and sampling.max_tokens < least:
+        raise InvalidRequest(
+            f"max_tokens is {sampling.max_tokens}, and the shortest answer found that keeps to the constraint has "
+            f"{least} tokens; ask for at least so many",
+            param="max_tokens",
+        )
 
 
 class _Embedding:
@@ -431,6 +483,11 @@ class _Answer:
         self.text = None if tokenizer is None else TextStream(tokenizer, stop, continues=continues)
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self._texts: list[str] = []
+
+    @property
+    def said(self) -> str:
+        return "".join(self._texts)
 
     @property
     def stopped(self) -> bool:
@@ -447,6 +504,7 @@ class _Answer:
 
     def chunk(self, index: int, text: str) -> Chunk:
         """A chunk of ``text`` with the tokens pushed since the last one."""
+        self._texts.append(text)
         chunk = Chunk(text, index, tuple(self._tokens), tuple(self._logprobs))
         self._tokens, self._logprobs = [], []
         return chunk

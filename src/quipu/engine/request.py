@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from quipu.engine.kv_cache import ROOT, extend_digest
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import QuipuError
 from quipu.types import FinishReason, Sampling
+
+if TYPE_CHECKING:
+    from quipu.engine.grammar import Guide
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class Sequence:
 
     ``blocks`` are the cache blocks held, ``digests`` the names of full ones (see ``names``). ``leader`` is the first
     sequence of a request with n > 1: the others wait until it has computed the prompt and then share its blocks.
-    ``embed``, if set, is called with the mean of the prompt's final hidden states, float32 [hidden size].
+    ``embed``, if set, is called with the mean of the prompt's final hidden states, float32 [hidden size]. ``guide``
+    says which tokens may come next, if the answer is constrained.
     """
 
     tokens: list[int]
@@ -73,6 +77,7 @@ class Sequence:
     prompt_scores: list[Score] = field(default_factory=list)
     embed: Callable[[NDArray[np.float32]], None] | None = None
     hidden_sum: NDArray[np.float64] | None = None
+    guide: Guide | None = None
 
     def names(self, blocks: int) -> list[bytes]:
         """Digests of its first ``blocks`` full blocks. Hashed once: a long prompt may be looked up at every step."""

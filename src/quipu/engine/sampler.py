@@ -32,17 +32,21 @@ class Sampler:
         self._end_ids = list(end_ids)
         self._bias = sampling.logit_bias
 
-    def sample(self, logits: Logits) -> int:
-        """The next token id from float32 [vocabulary] (left unchanged); remembers it for the penalties.
+    def sample(self, logits: Logits, allowed: NDArray[np.bool_] | None = None) -> int:
+        """The next token id from float32 [vocabulary] (left unchanged), one of those ``allowed``; ``note`` what is taken.
 
         Raises QuipuError where the logits are not numbers.
         """
+        if allowed is not None:
+            logits = np.where(allowed, logits, np.float32(-np.inf))
         logits = self._adjust(logits)
         best = _best_one(logits)
-        token = best if self.sampling.temperature == 0 else self._draw(logits, logits[best])
+        return best if self.sampling.temperature == 0 else self._draw(logits, logits[best])
+
+    def note(self, token: int) -> None:
+        """Remember for the penalties that ``token`` is part of the answer, drawn or not."""
         self._generated[token] += 1
         self._count += 1
-        return token
 
     def _adjust(self, logits: Logits) -> Logits:
         """Penalties (CTRL's repetition penalty; OpenAI's presence and frequency), bias, forbidden end tokens."""
@@ -81,7 +85,8 @@ class Sampler:
             scaled = np.where(scaled >= np.float32(np.log(options.min_p)), scaled, np.float32(-np.inf))
         cumulative = np.cumsum(np.exp(scaled), dtype=np.float64)
         place = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
-        place = min(place, len(scaled) - 1)
+        # Rounded, the draw may be all of the mass: the last that has any is meant, not one that is forbidden.
+        place = min(place, int(np.searchsorted(cumulative, cumulative[-1], side="left")))
         return place if candidates is None else int(candidates[place])
 
 

@@ -1,0 +1,112 @@
+"""The shortest way to end an answer from where it is: what is kept in reserve so that it can be ended.
+
+A grammar says which tokens may come next, not which way is short. So a way is found greedily: what a grammar newly
+allows is progress; quotation marks and brackets close, an empty value is shorter than another. Then whatever can be
+left out of it is. Any way that is found is a way: that it is not the shortest costs tokens, never validity.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
+
+LONGEST = 4_096
+"""Most tokens of a way; where there is none of them, there is none."""
+TRIES = 4
+"""With other preferences each time: a grammar may lead the first ones in circles."""
+STEERING = b"\xff"
+"""What llguidance writes a special token with; no text has this byte."""
+SHORTENINGS = 64
+"""Tries to leave something out of a way."""
+CLOSERS = b'"}]0n,:. -1atfu[{'
+"""Bytes in the order in which they are tried."""
+
+
+class Closing:
+    """Finds ways to end for answers of one tokenizer. Stateless, so any thread may ask."""
+
+    def __init__(self, tokens: LLTokenizer, pieces: Sequence[bytes]) -> None:
+        self._tokens = tokens
+        self._end = tokens.eos_token
+        singles = {piece[0]: token for token, piece in reversed(list(enumerate(pieces))) if len(piece) == 1}
+        self._closers = {singles[byte] for byte in CLOSERS[:3] if byte in singles}
+        rest = [byte for byte in (*range(32, 127), *range(128, 256), *range(32)) if byte not in CLOSERS]
+        self._order = [singles[byte] for byte in (*CLOSERS, *rest) if byte in singles]
+
+    def ends(self, matcher: LLMatcher, way: Sequence[int]) -> bool:
+        """Whether the answer is whole after ``way``."""
+        return int(matcher.validate_tokens([*way, self._end])) == len(way) + 1
+
+    def shortest(self, matcher: LLMatcher, longest: int = LONGEST) -> list[int] | None:
+        """A short way, [] where the answer may end now; None where none of ``longest`` tokens was found."""
+        for attempt in range(TRIES):
+            way = self._walk(matcher.deep_copy(), longest, attempt)
+            if way is not None:
+                return self._shortened(matcher, way)
+        return None
+
+    def _walk(self, fork: LLMatcher, longest: int, attempt: int) -> list[int] | None:
+        order = self._order
+        if attempt:
+            order = random.Random(attempt).sample(order, len(order))
+        way: list[int] = []
+        tried: dict[bytes, int] = {}
+        before: NDArray[np.bool_] | None = None
+        while len(way) <= longest:
+            if fork.is_accepting():
+                return way
+            forced = self._forced(fork)
+            if forced:
+                way += forced
+                before = None
+                tried.clear()
+            else:
+                mask = fork.compute_bitmask()
+                if fork.is_error():
+                    return None
+                allowed = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little").view(np.bool_)
+                token = self._choose(allowed, before, order, tried.get(mask, 0))
+                if token is None:
+                    return None
+                tried[mask] = tried.get(mask, 0) + 1
+                before = allowed
+                forced = [token]
+                way.append(token)
+            if fork.try_consume_tokens(forced) != len(forced):
+                return None
+        return None
+
+    def _forced(self, fork: LLMatcher) -> list[int]:
+        text = fork.compute_ff_bytes()
+        return list(fork.compute_ff_tokens() if STEERING in text else self._tokens.tokenize_bytes(text))
+
+    def _choose(
+        self, allowed: NDArray[np.bool_], before: NDArray[np.bool_] | None, order: Sequence[int], turn: int
+    ) -> int | None:
+        """What closes, or was not allowed before, else in turn: the same choice in the same place leads in circles."""
+        options = [token for token in order if allowed[token]]
+        if before is not None and not turn and options and options[0] not in self._closers:
+            options = [token for token in options if not before[token]] or options
+        if options:
+            return options[turn % len(options)]
+        others = np.flatnonzero(allowed)  # no single byte: a special token, or a vocabulary without bytes
+        return int(others[turn % len(others)]) if len(others) else None
+
+    def _shortened(self, matcher: LLMatcher, way: list[int]) -> list[int]:
+        """``way`` without what can be left out, and in fewer tokens where the same text has them."""
+        size, tries = len(way) // 2, SHORTENINGS
+        while size and tries:
+            start = 0
+            while start < len(way) and tries:
+                shorter, tries = way[:start] + way[start + size :], tries - 1
+                if self.ends(matcher, shorter):
+                    way = shorter
+                else:
+                    start += size
+            size //= 2
+        written = self._tokens.tokenize_bytes(self._tokens.decode_bytes(way))
+        return written if len(written) < len(way) and self.ends(matcher, written) else way

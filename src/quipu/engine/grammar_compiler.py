@@ -1,0 +1,207 @@
+"""Constraints compiled beside everything else: in threads of their own, of low priority, within budgets; and kept.
+
+llguidance lets go of the interpreter lock while it compiles and cannot be interrupted. What may take any time is
+therefore tried in a process first (``grammar_trial.py``), one or two at once, and waits in a line of its own: a bomb
+keeps nobody waiting but other suspects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from llguidance import LLMatcher
+
+from quipu.engine.closing import LONGEST, Closing
+from quipu.engine.grammar import Grammar, Vocabulary
+from quipu.engine.grammar_text import grammar_source, limits
+from quipu.engine.grammar_tokens import grammar_tokens
+from quipu.engine.grammar_trial import complaint, try_grammar
+from quipu.engine.json_fields import incomplete_fields
+from quipu.engine.json_schema import check_schema, complaint_of, validator
+from quipu.errors import EngineStopped, InvalidRequest, Overloaded
+from quipu.model.tokenizer import Tokenizer
+from quipu.types import Constraint
+
+KEPT = 32
+"""Compiled grammars (each of some kilobytes to some tens of megabytes), and refusals."""
+SUSPECTS = 2
+"""Tried at once."""
+MOST_WAITING = 32
+"""Constraints that are being compiled or wait for it."""
+MAX_TEXT = 64 << 10
+"""Characters of a pattern, a grammar, or all choices."""
+
+
+class GrammarCompiler:
+    """Compiles constraints for answers in tokens of ``tokenizer``. Safe from several threads.
+
+    ``end_ids`` end an answer, ``width`` is the number of logits.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, end_ids: Collection[int], width: int) -> None:
+        self._tokenizer, self._end_ids, self._width = tokenizer, frozenset(end_ids), width
+        self._kept: OrderedDict[bytes, Future[Grammar]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._plain = ThreadPoolExecutor(1, "quipu-grammar", _give_way)
+        self._suspects = ThreadPoolExecutor(SUSPECTS, "quipu-suspect", _give_way)
+        self._checking = ThreadPoolExecutor(1, "quipu-check")
+        self._making = threading.Lock()
+        self._vocabulary: Vocabulary | None = None
+
+    def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
+        """The grammar of ``constraint``, which the request has as ``name``; compiled once for those that are alike.
+
+        The future raises InvalidRequest by field name for what cannot be kept or exceeds a budget. Raises Overloaded.
+        """
+        key = _key(constraint, name)
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None and not _may_differ(known):
+                self._kept.move_to_end(key)
+                return known
+            if sum(not future.done() for future in self._kept.values()) >= MOST_WAITING:
+                raise Overloaded(
+                    f"{MOST_WAITING} constraints are being compiled or wait for it; try again shortly", retry_after=2
+                )
+            future: Future[Grammar] = Future()
+            self._kept[key] = future
+            done = [each for each, kept in self._kept.items() if kept.done()]
+            for each in done[: max(0, len(self._kept) - KEPT)]:
+                del self._kept[each]
+        self._start(self._plain, self._checked, constraint, name, future)
+        return future
+
+    def check(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which validates an answer, in a thread for it, in the order in which it comes."""
+        try:
+            self._checking.submit(work)
+        except RuntimeError:  # closed meanwhile
+            work()
+
+    def close(self) -> None:
+        """Compile nothing more. Idempotent."""
+        for pool in (self._plain, self._suspects, self._checking):
+            pool.shutdown(wait=False, cancel_futures=pool is not self._checking)
+
+    def _start(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> None:
+        future: Future[Grammar] = args[-1]
+        try:
+            pool.submit(_settling, future, work, *args)
+        except RuntimeError:
+            future.set_exception(EngineStopped("the model was closed while a constraint was being compiled"))
+
+    def _checked(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
+        """Refuse what can be refused at a look; go on here with what is cheap for sure, elsewhere with suspects."""
+        value: Any = constraint.value
+        if constraint.kind == "json_schema":
+            plain = check_schema(value, name)
+        else:
+            plain = constraint.kind in ("json_object", "choice")
+            size = sum(map(len, value)) if isinstance(value, tuple) else len(value or "")
+            if size > MAX_TEXT:
+                raise InvalidRequest(
+                    f"{name} has {size} characters, which is beyond the limit of {MAX_TEXT}; make it shorter",
+                    param=name,
+                )
+        if plain:
+            self._compiled(constraint, name, future)
+        else:
+            self._start(self._suspects, self._tried, constraint, name, future)
+
+    def _tried(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
+        try_grammar(grammar_source(constraint), name)
+        self._compiled(constraint, name, future)
+
+    def _compiled(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
+        check, fields = _checks(constraint, name)
+        vocabulary = self._known()
+        source = grammar_source(constraint)
+        matcher = LLMatcher(vocabulary.tokens, source, log_level=0, limits=limits())
+        if not matcher.is_error():
+            matcher.compute_bitmask()
+        if matcher.is_error():
+            raise complaint(matcher.get_error(), name)
+        shortest = vocabulary.closing.shortest(matcher)
+        if shortest is None:
+            raise InvalidRequest(
+                f"{name} allows no answer that ends, as far as a search of {LONGEST} tokens found; does it need "
+                "something that contains itself?",
+                param=name,
+            )
+        if check is None:
+            check = partial(_matches, matcher, vocabulary)
+        future.set_result(Grammar(vocabulary, matcher, tuple(shortest), check, fields))
+
+    def _known(self) -> Vocabulary:
+        """The tokenizer as llguidance has it; made when first needed."""
+        with self._making:
+            if self._vocabulary is None:
+                tokenizer = self._tokenizer
+                tokens = grammar_tokens(tokenizer, self._end_ids)
+                pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.vocabulary)]
+                self._vocabulary = Vocabulary(
+                    tokens,
+                    pieces,
+                    frozenset(tokenizer.specials.values()) | self._end_ids,
+                    self._end_ids,
+                    Closing(tokens, pieces),
+                    self._width,
+                )
+            return self._vocabulary
+
+
+def _settling(future: Future[Grammar], work: Callable[..., None], *args: Any) -> None:
+    try:
+        work(*args)
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _give_way() -> None:
+    """Whoever generates goes first: on Linux a thread has a priority of its own."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def _key(constraint: Constraint, name: str) -> bytes:
+    try:
+        told = json.dumps([constraint.kind, constraint.value, name])
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{name} is not JSON, or nested too deep: {error}", param=name) from None
+    return hashlib.sha256(told.encode()).digest()
+
+
+def _may_differ(known: Future[Grammar]) -> bool:
+    """It failed, and may not the next time."""
+    return known.done() and not isinstance(known.exception(), InvalidRequest | None)
+
+
+def _checks(
+    constraint: Constraint, name: str
+) -> tuple[Callable[[str], str] | None, Callable[[str, int], tuple[str, ...]]]:
+    """How a text is checked, if not by the grammar itself, and how its incomplete fields are found."""
+    if constraint.kind not in ("json_schema", "json_object"):
+        return None, lambda text, written: ()
+    schema: Any = {"type": "object"} if constraint.kind == "json_object" else constraint.value
+    return partial(complaint_of, validator(schema, name)), partial(_incomplete, schema)
+
+
+def _incomplete(schema: Any, text: str, written: int) -> tuple[str, ...]:
+    return incomplete_fields(text, written, schema)
+
+
+def _matches(matcher: LLMatcher, vocabulary: Vocabulary, text: str) -> str:
+    fork = matcher.deep_copy()
+    tokens = vocabulary.tokens.tokenize_str(text)
+    if fork.try_consume_tokens(tokens) == len(tokens) and fork.is_accepting():
+        return ""
+    return "it does not match the pattern, choice or grammar"
