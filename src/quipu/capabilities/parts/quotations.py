@@ -15,13 +15,14 @@ Span = tuple[int, int]
 
 
 class Quotations:
-    """The places in ``text``. Values are looked for in the order in which they were given: of several places, it is the
-    next after the last one found, else the first. So the third line of a receipt is not taken for the first.
+    """The places in ``text``. Of several, a value's is one that no other value has yet, and of those the nearest to the
+    place of the value before: so the 1 of "1 x bread" is not taken for that of "1 x milk".
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._last = 0
+        self._last: Span = (0, 0)
+        self._taken: set[Span] = set()
 
     def find(self, value: str | int | float | bool | None) -> Span | None:
         """Start and end, in characters, of ``value`` where it stands as words of its own; None where it does not.
@@ -30,15 +31,16 @@ class Quotations:
         """
         if value is None or isinstance(value, bool):
             return None
-        first = None
-        for span in self._texts(value) if isinstance(value, str) else self._numbers(value):
-            if span[0] >= self._last:
-                self._last = span[1]
-                return span
-            first = first or span
-        if first is not None:
-            self._last = first[1]
-        return first
+        spans = self._texts(value) if isinstance(value, str) else self._numbers(value)
+        best = min(spans, key=lambda span: (span in self._taken, self._distance(span)), default=None)
+        if best is not None:
+            self._last = best
+            self._taken.add(best)
+        return best
+
+    def _distance(self, span: Span) -> int:
+        """Characters between ``span`` and the last place found."""
+        return max(span[0] - self._last[1], self._last[0] - span[1], 0)
 
     def _texts(self, value: str) -> Iterator[Span]:
         words = value.split()
