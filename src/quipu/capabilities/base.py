@@ -117,9 +117,7 @@ class Capability(ABC):
         Raises Unparsed when the answer cannot be read, and what the model raises. Closing the iterator ends the work.
         """
 
-    def settled(
-        self, model: Generator, fields: Mapping[str, Any], sampling: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    def settled(self, model: Generator, fields: Mapping[str, Any], sampling: Mapping[str, Any]) -> Mapping[str, Any]:
         """``fields`` of an input that all rows of a batch share, with what ``model`` has to find out about them once."""
         return fields
 

@@ -168,7 +168,9 @@ class Extract(base.Answering):
             for place, answer in calls.all([partial(_asked, calls, piece, shape, longest) for piece in pieces]):
                 answers[place] = answer
                 yield Progress(len(answers), len(pieces), "reading sections")
-        found = [each for place, piece in enumerate(pieces) for each in _found(answers[place], shape, piece, starts[place])]
+        found = [
+            each for place, piece in enumerate(pieces) for each in _found(answers[place], shape, piece, starts[place])
+        ]
         kept = joined(found, given.key) if shape.many else [reduce(merged, found)]
         output = _output(kept, shape, given, model.facts.name)
         notes = _notes(output, answers, len(found) - len(kept) if shape.many else 0, model.facts.name)
@@ -324,12 +326,12 @@ def _check_key(given: Input, shape: RecordSchema) -> None:
     for place, name in enumerate(given.key):
         if name not in shape.names:
             hint = did_you_mean(name, shape.names, f"there are {', '.join(shape.names)[:300]}")
-            raise InvalidRequest(f"key names {name!r:.80}, which is no field of a record; {hint}", param=f"key[{place}]")
+            raise InvalidRequest(
+                f"key names {name!r:.80}, which is no field of a record; {hint}", param=f"key[{place}]"
+            )
 
 
-def _constrained(
-    calls: Calls, messages: Sequence[Message], longest: int, schema: Mapping[str, Any]
-) -> Iterator[Chunk]:
+def _constrained(calls: Calls, messages: Sequence[Message], longest: int, schema: Mapping[str, Any]) -> Iterator[Chunk]:
     """An answer to ``schema``, with probabilities where the model tells any. What is wrong with it, ``wanted`` is."""
     constraint = Constraint("json_schema", schema)
     try:

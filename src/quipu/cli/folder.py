@@ -47,9 +47,7 @@ class Folder(Table):
 
     def _check(self) -> None:
         if self._output.resolve().is_relative_to(self.path.resolve()):
-            raise InvalidRequest(
-                f"{self._output} is in the folder that is read; name a file elsewhere", param="output"
-            )
+            raise InvalidRequest(f"{self._output} is in the folder that is read; name a file elsewhere", param="output")
         for folder, folders, files in os.walk(self.path):
             folders[:] = [name for name in folders if not name.startswith(".")]
             self._files += [Path(folder) / name for name in files if not name.startswith(".")]

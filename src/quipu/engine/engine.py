@@ -156,9 +156,7 @@ class Engine:
         guided: dict[int, Guide] = dict(enumerate(guides))
         leader = Sequence(prompt, len(prompt), sampling, listener, embed=embed, guide=guided.get(0))
         followers = [
-            Sequence(
-                list(prompt), len(prompt), sampling, listener, index=index, leader=leader, guide=guided.get(index)
-            )
+            Sequence(list(prompt), len(prompt), sampling, listener, index=index, leader=leader, guide=guided.get(index))
             for index in range(1, sampling.n)
         ]
         sequences = [leader, *followers]

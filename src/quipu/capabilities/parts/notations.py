@@ -37,7 +37,9 @@ def written(wanted: Any) -> Any:
         try:
             return json.dumps(TypeAdapter(wanted).json_schema(), ensure_ascii=False)
         except PydanticUserError as error:
-            raise InvalidRequest(f"wanted is a type without a JSON Schema: {error.message:.300}", param="wanted") from None
+            raise InvalidRequest(
+                f"wanted is a type without a JSON Schema: {error.message:.300}", param="wanted"
+            ) from None
     return wanted
 
 

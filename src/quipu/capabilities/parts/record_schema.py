@@ -166,7 +166,9 @@ def _check(schema: Mapping[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         where = field_path(list(error.absolute_path))
-        raise InvalidRequest(f"wanted is no JSON Schema: {where or 'it'}: {error.message:.200}", param="wanted") from None
+        raise InvalidRequest(
+            f"wanted is no JSON Schema: {where or 'it'}: {error.message:.200}", param="wanted"
+        ) from None
     except RecursionError:
         raise InvalidRequest("wanted is a JSON Schema nested too deep", param="wanted") from None
 

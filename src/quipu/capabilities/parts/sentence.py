@@ -89,7 +89,9 @@ def schema_from(text: str) -> dict[str, Any]:
         fields = json.loads(text)["fields"]
         named = {each["name"]: _property(each) for each in fields}
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise Unparsed("the model's answer lists no fields; say what to extract as columns, name:type", text=text) from None
+        raise Unparsed(
+            "the model's answer lists no fields; say what to extract as columns, name:type", text=text
+        ) from None
     if len(named) == 1 and fields[0]["type"] == "list":
         return next(iter(named.values()))
     return record(named)
