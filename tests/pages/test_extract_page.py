@@ -89,7 +89,8 @@ def test_records_beside_the_text_they_come_from(visit: Visitor, size: str) -> No
     expect(values.locator("button.chosen")).to_have_text("3.2")
     assert person.page.evaluate("window.hacked") is None
     [one, other] = [each.bounding_box() for each in (text, values)]
-    assert one and other
+    assert one
+    assert other
     if size == "desktop":
         assert one["x"] + one["width"] <= other["x"]
     else:

@@ -118,7 +118,7 @@ class Capability(ABC):
         """
 
     def settled(self, model: Generator, fields: Mapping[str, Any], sampling: Mapping[str, Any]) -> Mapping[str, Any]:
-        """``fields`` of an input that all rows of a batch share, with what ``model`` has to find out about them once."""
+        """``fields`` of an input that all rows of a batch share, with what ``model`` has to find out about them."""
         return fields
 
     def rows(self, output: Mapping[str, Any]) -> list[dict[str, Any]]:

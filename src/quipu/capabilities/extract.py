@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -168,9 +168,8 @@ class Extract(base.Answering):
             for place, answer in calls.all([partial(_asked, calls, piece, shape, longest) for piece in pieces]):
                 answers[place] = answer
                 yield Progress(len(answers), len(pieces), "reading sections")
-        found = [
-            each for place, piece in enumerate(pieces) for each in _found(answers[place], shape, piece, starts[place])
-        ]
+        read = (_found(answers[place], shape, piece, starts[place]) for place, piece in enumerate(pieces))
+        found = list(chain.from_iterable(read))
         kept = joined(found, given.key) if shape.many else [reduce(merged, found)]
         output = _output(kept, shape, given, model.facts.name)
         notes = _notes(output, answers, len(found) - len(kept) if shape.many else 0, model.facts.name)
@@ -326,9 +325,7 @@ def _check_key(given: Input, shape: RecordSchema) -> None:
     for place, name in enumerate(given.key):
         if name not in shape.names:
             hint = did_you_mean(name, shape.names, f"there are {', '.join(shape.names)[:300]}")
-            raise InvalidRequest(
-                f"key names {name!r:.80}, which is no field of a record; {hint}", param=f"key[{place}]"
-            )
+            raise InvalidRequest(f"key names {name!r:.80}, no field of a record; {hint}", param=f"key[{place}]")
 
 
 def _constrained(calls: Calls, messages: Sequence[Message], longest: int, schema: Mapping[str, Any]) -> Iterator[Chunk]:
@@ -458,7 +455,7 @@ def _notes(output: Output, answers: Mapping[int, _Answer], twice: int, model: st
     if missing:
         yield f"not in the text as words of their own: {', '.join(missing)[:300]}"
     if any(each.probability is not None for each in output.values) and not is_calibrated(model):
-        yield f"how often values of {model} with such probabilities are right was not measured, so none has a confidence"
+        yield f"how often values of such probabilities are right was not measured with {model}: none has a confidence"
 
 
 def _difficulty(paper: Paper) -> base.Difficulty:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quipu.cli.fields import Field, fields
-from quipu.cli.journal import Journal
 from quipu.cli.folder import Folder
+from quipu.cli.journal import Journal
 from quipu.cli.tables import Row, added_names, table
 from quipu.cli.terminal import progress
 from quipu.errors import InvalidRequest, QuipuError, StorageFailed, Unparsed, did_you_mean

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator as Steps
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator as Steps
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any, TypeVar

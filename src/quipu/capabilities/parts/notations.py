@@ -12,13 +12,14 @@ from quipu.errors import InvalidRequest, did_you_mean
 
 Notation = Literal["auto", "schema", "columns", "regex", "choices", "sentence"]
 
-TYPES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("str", "string", "text"), {"type": "string"}),
-    **dict.fromkeys(("int", "integer"), {"type": "integer"}),
-    **dict.fromkeys(("float", "number", "decimal"), {"type": "number"}),
-    **dict.fromkeys(("bool", "boolean"), {"type": "boolean"}),
-    "date": {"type": "string", "format": "date"},
+WORDS = {
+    "string": ("str", "string", "text"),
+    "integer": ("int", "integer"),
+    "number": ("float", "number", "decimal"),
+    "boolean": ("bool", "boolean"),
 }
+TYPES: dict[str, dict[str, Any]] = {word: {"type": kind} for kind, words in WORDS.items() for word in words}
+TYPES["date"] = {"type": "string", "format": "date"}
 NAME = re.compile(r"[^\W\d]\w*")
 LONG_NAME = re.compile(r"[^\W\d][\w -]*")
 TYPE = re.compile(r"[\w|]+(?:\[\])?")
@@ -38,7 +39,7 @@ def written(wanted: Any) -> Any:
             return json.dumps(TypeAdapter(wanted).json_schema(), ensure_ascii=False)
         except PydanticUserError as error:
             raise InvalidRequest(
-                f"wanted is a type without a JSON Schema: {error.message:.300}", param="wanted"
+                f"wanted is a type without JSON Schema: {error.message:.300}", param="wanted"
             ) from None
     return wanted
 

@@ -18,7 +18,7 @@ COMMA = ("de", "fr", "it", "pt", "es")
 
 WANTED: Mapping[str, str] = {
     "invoice": "invoice_number:str, buyer:str, total:float, due:str",
-    "meeting": "person: who writes\nday: the weekday that is proposed\ntime: when, on that day\nphone: telephone number",
+    "meeting": "person: who writes\nday: weekday that is proposed\ntime: when, on that day\nphone: telephone number",
     "flat": json.dumps(
         {
             "type": "object",

@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 VALUE = "value"
 """The one field of a record where what is wanted has no fields: a pattern, choices, a list of texts."""
 RECORDS = "records"
-KEYWORDS = frozenset(
-    """$schema $id $ref $defs definitions $comment title description default examples deprecated readOnly writeOnly
-    type enum const properties required additionalProperties items prefixItems minItems maxItems uniqueItems contains
-    anyOf oneOf allOf not if then else pattern format minLength maxLength minimum maximum exclusiveMinimum
+_WORDS = """$schema $id $ref $defs definitions $comment title description default examples deprecated readOnly
+    writeOnly type enum const properties required additionalProperties items prefixItems minItems maxItems uniqueItems
+    contains anyOf oneOf allOf not if then else pattern format minLength maxLength minimum maximum exclusiveMinimum
     exclusiveMaximum multipleOf minProperties maxProperties patternProperties propertyNames dependentRequired
     dependentSchemas unevaluatedProperties unevaluatedItems minContains maxContains contentMediaType contentEncoding
-    contentSchema $anchor $dynamicRef $dynamicAnchor $vocabulary discriminator x-guidance""".split()
-)
+    contentSchema $anchor $dynamicRef $dynamicAnchor $vocabulary discriminator x-guidance"""
+KEYWORDS = frozenset(_WORDS.split())
 OPEN = ("patternProperties", "propertyNames", "unevaluatedProperties", "$dynamicRef", "$anchor")
 """Keywords of objects whose fields have no names of their own, and references that a table cannot follow."""
 DEFINITIONS = ("$defs", "definitions")
@@ -37,7 +36,7 @@ PATTERN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RecordSchema:
-    """``record``: the schema of an object. ``many``: whether an answer has a list of them. ``definitions``: its $defs."""
+    """``record``: the schema of an object. ``many``: whether an answer lists them. ``definitions``: its $defs."""
 
     record: Mapping[str, Any]
     many: bool
@@ -96,7 +95,7 @@ class RecordSchema:
         return _fields(self.record, self.whole, 0)
 
     def records(self, value: Any, text: str) -> list[dict[str, Any]]:
-        """The records in an answer, ``value``. Raises Unparsed, which keeps ``text``, for one that is not to the schema.
+        """The records in an answer, ``value``. Raises Unparsed, which keeps ``text``, for what is not to the schema.
 
         A field that may be null and is not there is null: models leave out what a text does not say.
         """
@@ -213,7 +212,7 @@ def _parts(schema: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
 
 
 def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which no object takes more fields than it names; parts of ``allOf`` have to take those of the others."""
+    """A copy in which no object takes more fields than it names; parts of ``allOf`` have to take those of others."""
     copy: dict[str, Any] = json.loads(json.dumps(schema))
     for path, part in _parts(copy, ()):
         if "properties" in part and "allOf" not in part and "allOf" not in path:

@@ -90,7 +90,7 @@ def schema_from(text: str) -> dict[str, Any]:
         named = {each["name"]: _property(each) for each in fields}
     except (ValueError, TypeError, KeyError, RecursionError):
         raise Unparsed(
-            "the model's answer lists no fields; say what to extract as columns, name:type", text=text
+            "the model's answer lists no fields; name them, as in name:str, total:float", text=text
         ) from None
     if len(named) == 1 and fields[0]["type"] == "list":
         return next(iter(named.values()))
