@@ -33,6 +33,7 @@ class Closing:
         self._tokens = tokens
         self._end = tokens.eos_token
         singles = {piece[0]: token for token, piece in reversed(list(enumerate(pieces))) if len(piece) == 1}
+        self._quote = singles[CLOSERS[0]]
         self._closers = {singles[byte] for byte in CLOSERS[:3] if byte in singles}
         rest = [byte for byte in (*range(32, 127), *range(128, 256), *range(32)) if byte not in CLOSERS]
         self._order = [singles[byte] for byte in (*CLOSERS, *rest) if byte in singles]
@@ -41,42 +42,43 @@ class Closing:
         """Whether the answer is whole after ``way``."""
         return int(matcher.validate_tokens([*way, self._end])) == len(way) + 1
 
-    def shortest(self, matcher: LLMatcher, longest: int = LONGEST) -> list[int] | None:
-        """A short way, [] where the answer may end now; None where none of ``longest`` tokens was found."""
+    def shortest(self, matcher: LLMatcher, hints: Sequence[Sequence[int]] = ()) -> list[int] | None:
+        """A short way, [] where the answer may end now; None where none of LONGEST tokens was found.
+
+        ``hints`` are tokens of texts that may help: examples of patterns.
+        """
         for attempt in range(TRIES):
-            way = self._walk(matcher.deep_copy(), longest, attempt)
+            way = self._walk(matcher.deep_copy(), hints, attempt)
             if way is not None:
                 return self._shortened(matcher, way)
         return None
 
-    def _walk(self, fork: LLMatcher, longest: int, attempt: int) -> list[int] | None:
+    def _walk(self, fork: LLMatcher, hints: Sequence[Sequence[int]], attempt: int) -> list[int] | None:
         order = self._order
-        if attempt:
+        if attempt > 1:
             order = random.Random(attempt).sample(order, len(order))
         way: list[int] = []
         tried: dict[bytes, int] = {}
         before: NDArray[np.bool_] | None = None
-        while len(way) <= longest:
+        left = list(hints)
+        while len(way) <= LONGEST:
             if fork.is_accepting():
                 return way
             forced = self._forced(fork)
             if forced:
-                way += forced
-                before = None
+                before, left = None, list(hints)
                 tried.clear()
             else:
                 mask = fork.compute_bitmask()
                 if fork.is_error():
                     return None
                 allowed = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little").view(np.bool_)
-                token = self._choose(allowed, before, order, tried.get(mask, 0))
-                if token is None:
-                    return None
+                hinted = self._hinted(fork, left) if attempt or not allowed[self._quote] else []
+                forced = hinted or self._choose(allowed, before, order, tried.get(mask, 0))
                 tried[mask] = tried.get(mask, 0) + 1
                 before = allowed
-                forced = [token]
-                way.append(token)
-            if fork.try_consume_tokens(forced) != len(forced):
+            way += forced
+            if not forced or fork.try_consume_tokens(forced) != len(forced):
                 return None
         return None
 
@@ -84,17 +86,25 @@ class Closing:
         text = fork.compute_ff_bytes()
         return list(fork.compute_ff_tokens() if STEERING in text else self._tokens.tokenize_bytes(text))
 
+    def _hinted(self, fork: LLMatcher, left: list[Sequence[int]]) -> list[int]:
+        """One of the hints that are ``left``, if it fits."""
+        for hint in left:
+            if fork.validate_tokens(list(hint)) == len(hint):
+                left.remove(hint)
+                return list(hint)
+        return []
+
     def _choose(
         self, allowed: NDArray[np.bool_], before: NDArray[np.bool_] | None, order: Sequence[int], turn: int
-    ) -> int | None:
+    ) -> list[int]:
         """What closes, or was not allowed before, else in turn: the same choice in the same place leads in circles."""
         options = [token for token in order if allowed[token]]
         if before is not None and not turn and options and options[0] not in self._closers:
             options = [token for token in options if not before[token]] or options
         if options:
-            return options[turn % len(options)]
+            return [options[turn % len(options)]]
         others = np.flatnonzero(allowed)  # no single byte: a special token, or a vocabulary without bytes
-        return int(others[turn % len(others)]) if len(others) else None
+        return [int(others[turn % len(others)])] if len(others) else []
 
     def _shortened(self, matcher: LLMatcher, way: list[int]) -> list[int]:
         """``way`` without what can be left out, and in fewer tokens where the same text has them."""

@@ -4,8 +4,8 @@ The guide works on tokens, before the sampler draws, so that it is the same on e
 than a mask:
 
 * **What the grammar forces is not drawn.** It is cut into tokens as the model's own tokenizer would cut it, together
-  with the token before it: a ``"`` that was drawn where the text goes on with ``, "`` becomes the token ``",``. What may
-  still merge with what comes after stays to be drawn. The engine computes these tokens in one step.
+  with the token before it: a ``"`` that was drawn where the text goes on with ``, "`` becomes the token ``",``. What
+  may still merge with what comes after stays to be drawn. The engine computes these tokens in one step.
 * **The way out is reserved.** It always holds a way to end that fits into the tokens that are left. A token after which
   there would be none is not taken; the way is, and the answer is valid and says ``length``.
 * **Masks are computed while the runner computes.** ``prepare`` runs in another thread during the step, for the place
@@ -51,7 +51,8 @@ class Vocabulary:
 class Grammar:
     """A compiled constraint; any number of answers may be guided by it at once.
 
-    ``shortest`` is an answer of few tokens: fewer than those cannot be asked for. ``check`` says what is wrong with a
+    ``shortest`` is an answer of few tokens: fewer than those cannot be asked for. ``hints``
+    help to find others (``closing.py``). ``check`` says what is wrong with a
     text that left the engine, "" for nothing. ``fields`` says, of a text whose first so many characters the model
     wrote, which fields it did not complete.
     """
@@ -59,6 +60,7 @@ class Grammar:
     vocabulary: Vocabulary
     matcher: LLMatcher
     shortest: tuple[int, ...]
+    hints: tuple[tuple[int, ...], ...]
     check: Callable[[str], str]
     fields: Callable[[str, int], tuple[str, ...]]
 
@@ -203,10 +205,10 @@ class Guide:
             return []
         known, closing = self._closing, self._vocabulary.closing
         left = known[len(tokens) :] if known[: len(tokens)] == tokens else known
-        for way in (left, known):
+        for way in (left, known[2:], known[1:], known):
             if closing.ends(self._matcher, way):
                 return way
-        return closing.shortest(self._matcher)
+        return closing.shortest(self._matcher, self.grammar.hints)
 
     def _mask(self) -> Mask:
         """Which tokens may come next, bool [vocabulary]."""

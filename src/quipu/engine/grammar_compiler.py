@@ -26,7 +26,8 @@ from quipu.engine.grammar_text import grammar_source, limits
 from quipu.engine.grammar_tokens import grammar_tokens
 from quipu.engine.grammar_trial import complaint, try_grammar
 from quipu.engine.json_fields import incomplete_fields
-from quipu.engine.json_schema import check_schema, complaint_of, validator
+from quipu.engine.json_schema import check_schema, complaint_of, patterns_in, validator
+from quipu.engine.pattern_example import pattern_example
 from quipu.errors import EngineStopped, InvalidRequest, Overloaded
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Constraint
@@ -73,6 +74,7 @@ class GrammarCompiler:
                     f"{MOST_WAITING} constraints are being compiled or wait for it; try again shortly", retry_after=2
                 )
             future: Future[Grammar] = Future()
+            future.set_running_or_notify_cancel()  # one who stops waiting must not cancel it for the others
             self._kept[key] = future
             done = [each for each, kept in self._kept.items() if kept.done()]
             for each in done[: max(0, len(self._kept) - KEPT)]:
@@ -130,7 +132,9 @@ class GrammarCompiler:
             matcher.compute_bitmask()
         if matcher.is_error():
             raise complaint(matcher.get_error(), name)
-        shortest = vocabulary.closing.shortest(matcher)
+        examples = filter(None, map(pattern_example, _patterns(constraint)))
+        hints = tuple(tuple(vocabulary.tokens.tokenize_str(each)) for each in dict.fromkeys(examples))
+        shortest = vocabulary.closing.shortest(matcher, hints)
         if shortest is None:
             raise InvalidRequest(
                 f"{name} allows no answer that ends, as far as a search of {LONGEST} tokens found; does it need "
@@ -139,7 +143,7 @@ class GrammarCompiler:
             )
         if check is None:
             check = partial(_matches, matcher, vocabulary)
-        future.set_result(Grammar(vocabulary, matcher, tuple(shortest), check, fields))
+        future.set_result(Grammar(vocabulary, matcher, tuple(shortest), hints, check, fields))
 
     def _known(self) -> Vocabulary:
         """The tokenizer as llguidance has it; made when first needed."""
@@ -197,6 +201,16 @@ def _checks(
 
 def _incomplete(schema: Any, text: str, written: int) -> tuple[str, ...]:
     return incomplete_fields(text, written, schema)
+
+
+def _patterns(constraint: Constraint) -> list[str]:
+    value: Any = constraint.value
+    match constraint.kind:
+        case "json_schema":
+            return patterns_in(value)
+        case "regex":
+            return [value]
+    return []
 
 
 def _matches(matcher: LLMatcher, vocabulary: Vocabulary, text: str) -> str:

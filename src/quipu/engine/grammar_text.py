@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llguidance import LLMatcher, LLParserLimits
 
 from quipu.types import COMPACT_JSON, Constraint
 
-LIMITS = {
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+LIMITS: Mapping[str, Any] = {
     "initial_lexer_fuel": 300_000,
     "step_lexer_fuel": 100_000,
     "step_max_items": 20_000,
@@ -27,9 +30,9 @@ def grammar_source(constraint: Constraint) -> str:
     value: Any = constraint.value
     match constraint.kind:
         case "json_schema":
-            return str(LLMatcher.grammar_from_json_schema(json.dumps(_object(value)), overrides=dict(COMPACT_JSON)))
+            return _of_schema(_object(value))
         case "json_object":
-            return str(LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=dict(COMPACT_JSON)))
+            return _of_schema({"type": "object"})
         case "regex":
             return str(LLMatcher.grammar_from_regex(value))
         case "choice":
@@ -42,6 +45,11 @@ def grammar_source(constraint: Constraint) -> str:
 def limits() -> LLParserLimits:
     """LIMITS, as llguidance takes them."""
     return LLParserLimits(**LIMITS)
+
+
+def _of_schema(schema: Mapping[str, Any]) -> str:
+    overrides = cast("JsonCompileOptions", dict(COMPACT_JSON))
+    return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=overrides))
 
 
 def _object(schema: Any) -> Mapping[str, Any]:

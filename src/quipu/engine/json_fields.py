@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from json.decoder import scanstring
-from typing import Any
+from json import JSONDecoder
+from typing import Any, cast
 
 from quipu.errors import field_path
 
 Path = tuple[str | int, ...]
+_DECODER = JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SCALAR = re.compile(r"[^\s,\]}]+")
 MAX_REFERENCES = 32
@@ -41,7 +42,7 @@ class _Reader:
             case "[":
                 return self._list(start, path, schema)
             case '"':
-                _, end = scanstring(self._text, start + 1)
+                _, end = self._string(start)
                 return ([path] if end > self._written else []), end
         scalar = _SCALAR.match(self._text, start)
         assert scalar is not None
@@ -53,7 +54,7 @@ class _Reader:
         named, names = _mapping(schema.get("properties")), set()
         at = self._after_space(start + 1)
         while self._text[at] != "}":
-            name, at = scanstring(self._text, self._after_space(at) + 1)
+            name, at = self._string(self._after_space(at))
             names.add(name)
             inner, at = self.value(self._after_space(at) + 1, (*path, name), named.get(name))
             found += inner
@@ -74,6 +75,9 @@ class _Reader:
             at += self._text[at] == ","
             at = self._after_space(at)
         return ([*found, path] if at + 1 > self._written else found), at + 1
+
+    def _string(self, start: int) -> tuple[str, int]:
+        return cast("tuple[str, int]", _DECODER.raw_decode(self._text, start))
 
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
         """``schema`` behind its references within the document, as far as they are pointers."""
@@ -103,4 +107,4 @@ def _parts(reference: str) -> Iterator[str]:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

@@ -96,7 +96,9 @@ def validator(schema: Mapping[str, Any] | bool, name: str) -> jsonschema_rs.Vali
     """Checks answers against ``schema``; raises InvalidRequest, with the path, if that is no JSON Schema."""
     try:
         made: jsonschema_rs.Validator = jsonschema_rs.validator_for(
-            schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True
+            schema if isinstance(schema, bool) else dict(schema),
+            pattern_options=jsonschema_rs.RegexOptions(),
+            offline=True,
         )
         return made
     except jsonschema_rs.ValidationError as error:
@@ -105,6 +107,15 @@ def validator(schema: Mapping[str, Any] | bool, name: str) -> jsonschema_rs.Vali
         raise InvalidRequest(f"{where} is not valid in a JSON Schema: {said}", param=where) from None
     except (jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
         raise InvalidRequest(f"{name} is no JSON Schema that can be checked: {error!s:.300}", param=name) from None
+
+
+def patterns_in(schema: Mapping[str, Any] | bool) -> list[str]:
+    """The patterns of strings and names in ``schema``."""
+    found: list[str] = []
+    for _, each in _schemas(schema, (), "schema"):
+        found += [each["pattern"]] if isinstance(each.get("pattern"), str) else []
+        found += each.get("patternProperties") or {}
+    return found
 
 
 def complaint_of(checker: jsonschema_rs.Validator, text: str) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.engine.checked import Checked
 from quipu.engine.engine import Engine, Handle
 from quipu.engine.memory import peak_memory
-from quipu.engine.checked import Checked
 from quipu.engine.request import Score
 from quipu.engine.text_stream import TextStream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint

@@ -33,7 +33,7 @@ class Sampler:
         self._bias = sampling.logit_bias
 
     def sample(self, logits: Logits, allowed: NDArray[np.bool_] | None = None) -> int:
-        """The next token id from float32 [vocabulary] (left unchanged), one of those ``allowed``; ``note`` what is taken.
+        """The next token id from float32 [vocabulary] (left unchanged), one of those ``allowed``; see ``note``.
 
         Raises QuipuError where the logits are not numbers.
         """

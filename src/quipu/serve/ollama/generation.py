@@ -17,7 +17,7 @@ from quipu.serve.metrics import LEFT
 from quipu.serve.ollama.errors import OllamaRoute, message_body
 from quipu.serve.ollama.names import served_name
 from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields, Options
-from quipu.serve.openai.answer import begin
+from quipu.serve.openai.answer import begin, incomplete_field
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.sse import EventStream, encode
 from quipu.serve.service import Service
@@ -116,6 +116,7 @@ class OllamaAnswer:
         self._first: int | None = None
         self._reason = "stop"
         self._usage = Usage()
+        self._incomplete: tuple[str, ...] = ()
 
     def begun(self) -> None:
         """The model is loaded and has the prompt."""
@@ -127,6 +128,7 @@ class OllamaAnswer:
             self._first = time.perf_counter_ns()
         self._reason = chunk.finish_reason or self._reason
         self._usage = chunk.usage or self._usage
+        self._incomplete = chunk.incomplete or self._incomplete
 
     def events(self, prompt: int, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         """The text, if there is any."""
@@ -147,6 +149,7 @@ class OllamaAnswer:
             **self._said(""),
             "done": True,
             "done_reason": self._reason,
+            **incomplete_field(self._incomplete),
             "total_duration": now - self._start,
             "load_duration": self._begun - self._start,
             "prompt_eval_count": self._usage.prompt_tokens,

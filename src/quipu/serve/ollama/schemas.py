@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from quipu.serve.openai.response_format import Asked, of_format
 from quipu.serve.openai.schemas import Inputs, Schema, Stops, fault
 
 # Not supported; the values given here ask for nothing. See ``openai.schemas.NEUTRAL``.
@@ -21,7 +22,6 @@ NEUTRAL_OPTIONS: Mapping[str, tuple[Any, ...]] = {
 }
 NEUTRAL_FIELDS: Mapping[str, tuple[Any, ...]] = {
     "context": ([],),
-    "format": ("",),
     "images": ([],),
     "logprobs": (False,),
     "suffix": ("",),
@@ -88,6 +88,7 @@ class GenerationFields(Schema):
     model: str
     stream: bool | None = None
     options: Options | None = None
+    format: str | dict[str, Any] | None = None
     keep_alive: float | str | None = None
 
     @property
@@ -98,6 +99,10 @@ class GenerationFields(Schema):
     def sampling(self) -> dict[str, Any]:
         """Fields of ``types.Sampling`` that the request sets."""
         return {} if self.options is None else self.options.sampling()
+
+    def constraint(self) -> Asked | None:
+        """What the answer must look like, and the field that says so. Raises InvalidRequest."""
+        return of_format(self.format)
 
 
 class ChatRequest(GenerationFields):

@@ -7,19 +7,23 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 import quipu
 from quipu.engine.local import LocalModel
+from quipu.errors import TookTooLong
 from quipu.serve.metrics import LEFT
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.schemas import SamplingFields
 from quipu.serve.openai.sse import EventStream, Streamed, encode, encode_large
 from quipu.serve.service import Service
-from quipu.types import Completion, Prompt, Usage
+from quipu.types import Completion, Constraint, Prompt, Usage
+
+if TYPE_CHECKING:
+    from quipu.engine.grammar import Grammar
 
 CONTENT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
 """For the documentation: an answer comes whole or as a stream."""
@@ -71,6 +75,10 @@ class Asked(Protocol):
         """Fields of ``types.Sampling`` that the request sets."""
         ...
 
+    def constraint(self) -> tuple[Constraint, str] | None:
+        """What the answer must look like, and the field that says so."""
+        ...
+
 
 class Answer(Streamed, Protocol):
     """Says a generation in the objects of one route: piece by piece, or whole."""
@@ -85,12 +93,24 @@ async def begin(service: Service, request: Request, fields: Asked, prompts: Sequ
     loan = await service.borrow(fields.model, request)
     try:
         sampling = loan.model.sampling(fields.sampling())
-        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits)
+        grammar = await _grammar(loan.model, fields.constraint(), service.limits.request_seconds)
+        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits, grammar)
     except BaseException:
         loan.give_back()
         raise
     request.scope["state"]["generation"] = generation  # for the log
     return await generation.start()
+
+
+async def _grammar(model: LocalModel, asked: tuple[Constraint, str] | None, seconds: float) -> Grammar | None:
+    """``asked`` compiled, while the event loop goes on."""
+    if asked is None:
+        return None
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.wrap_future(await asyncio.to_thread(model.compile, *asked))
+    except TimeoutError:
+        raise TookTooLong.of(seconds, f"make {asked[1]} simpler", f"compiling {asked[1]}") from None
 
 
 async def respond(
@@ -112,6 +132,11 @@ async def respond(
 
 def _large(answer: Answer, completions: Sequence[Completion]) -> bytes:
     return encode_large(answer.whole(completions))
+
+
+def incomplete_field(incomplete: Sequence[str]) -> dict[str, Any]:
+    """What a choice says of fields that its limit of tokens cut: nothing, where there are none."""
+    return {"incomplete": list(incomplete)} if incomplete else {}
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from quipu.engine.local import LocalModel
 from quipu.serve.json_route import JSONRoute
-from quipu.serve.openai.answer import CONTENT, Envelope, begin, finite, respond
+from quipu.serve.openai.answer import CONTENT, Envelope, begin, finite, incomplete_field, respond
 from quipu.serve.openai.schemas import ChatCompletionRequest
 from quipu.serve.service import Service
 from quipu.types import Chunk, Completion, TokenLogprob
@@ -48,7 +48,7 @@ class ChatAnswer:
         if chunk.text or (self._logprobs and chunk.logprobs):
             yield self._event(chunk.index, {"content": chunk.text}, logprobs=self._logprobs_of(chunk.logprobs))
         if chunk.finish_reason is not None:
-            yield self._event(chunk.index, {}, finish_reason=chunk.finish_reason)
+            yield self._event(chunk.index, {}, finish_reason=chunk.finish_reason, incomplete=chunk.incomplete)
 
     def last_events(self) -> Iterator[Mapping[str, Any]]:
         """The token counts, if they were asked for."""
@@ -62,6 +62,7 @@ class ChatAnswer:
                 "message": {"role": "assistant", "content": choice.text, "refusal": None},
                 "logprobs": self._logprobs_of(choice.logprobs),
                 "finish_reason": choice.finish_reason,
+                **incomplete_field(choice.incomplete),
             }
             for index, choice in enumerate(completions[0].choices)
         ]
@@ -74,10 +75,10 @@ class ChatAnswer:
         *,
         logprobs: Mapping[str, Any] | None = None,
         finish_reason: str | None = None,
+        incomplete: Sequence[str] = (),
     ) -> Mapping[str, Any]:
-        return self._envelope.chunk(
-            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        )
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        return self._envelope.chunk(choice | incomplete_field(incomplete))
 
     def _logprobs_of(self, tokens: Sequence[TokenLogprob]) -> Mapping[str, Any] | None:
         if not self._logprobs:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quipu.serve.json_route import JSONRoute
-from quipu.serve.openai.answer import CONTENT, Envelope, begin, respond
+from quipu.serve.openai.answer import CONTENT, Envelope, begin, incomplete_field, respond
 from quipu.serve.openai.generation import Generation
 from quipu.serve.openai.schemas import CompletionRequest
 from quipu.serve.openai.text_logprobs import TextLogprobs
@@ -58,7 +58,8 @@ class CompletionAnswer:
         if text or tokens:
             yield self._envelope.chunk(_choice(place, text, logprobs, None))
         if chunk.finish_reason is not None:
-            yield self._envelope.chunk(_choice(place, "", None, chunk.finish_reason))
+            ended = _choice(place, "", None, chunk.finish_reason) | incomplete_field(chunk.incomplete)
+            yield self._envelope.chunk(ended)
 
     def last_events(self) -> Iterator[Mapping[str, Any]]:
         """The token counts, if they were asked for."""
@@ -74,7 +75,8 @@ class CompletionAnswer:
                 place = prompt * self._n + index
                 text, tokens = self._echo(prompt)
                 logprobs = self._logprobs(prompt, place, (*tokens, *choice.logprobs))
-                choices.append(_choice(place, text + choice.text, logprobs, choice.finish_reason))
+                said = _choice(place, text + choice.text, logprobs, choice.finish_reason)
+                choices.append(said | incomplete_field(choice.incomplete))
         return self._envelope.whole(choices, completions)
 
     def _echo(self, prompt: int) -> tuple[str, tuple[TokenLogprob, ...]]:
@@ -96,5 +98,5 @@ class CompletionAnswer:
         return None if self._request.logprobs is None else self._writers[place].write(tokens)
 
 
-def _choice(index: int, text: str, logprobs: Mapping[str, Any] | None, finish_reason: str | None) -> Mapping[str, Any]:
+def _choice(index: int, text: str, logprobs: Mapping[str, Any] | None, finish_reason: str | None) -> dict[str, Any]:
     return {"text": text, "index": index, "logprobs": logprobs, "finish_reason": finish_reason}

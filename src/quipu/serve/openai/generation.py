@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Receive
 
@@ -19,6 +19,9 @@ from quipu.serve.metrics import Clock
 from quipu.serve.residents import Loan
 from quipu.types import Chunk, Completion, Prompt, Sampling, Usage, is_conversation
 
+if TYPE_CHECKING:
+    from quipu.engine.grammar import Grammar
+
 Result = TypeVar("Result")
 
 
@@ -26,11 +29,21 @@ class Generation:
     """Chunks of all answers to all prompts, in the order in which the engine makes them.
 
     Iterating yields (prompt, chunk): the place of the prompt, and the chunk of one of its ``sampling.n`` answers.
+    ``grammar`` constrains all answers.
+
     Raises the QuipuError that ends any of them, TookTooLong after the time that ``limits`` give. Whoever holds one
     calls ``abort`` at the end, whatever happened.
     """
 
-    def __init__(self, loan: Loan, prompts: Sequence[Prompt], sampling: Sampling, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        loan: Loan,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        clock: Clock,
+        limits: Limits,
+        grammar: Grammar | None = None,
+    ) -> None:
         self.model = loan.model
         self.sampling = sampling
         self.prompts: list[list[int]] = []
@@ -43,6 +56,7 @@ class Generation:
         self._start = time.perf_counter()
         self._clock = clock
         self._limits = limits
+        self._grammar = grammar
         self._handles: list[Handle] = []
         self._unfinished = len(prompts) * sampling.n
         self._loop = asyncio.get_running_loop()
@@ -104,7 +118,8 @@ class Generation:
         self.prompts = [self.model.prompt_ids(prompt) for prompt in self.given]
         for place, (given, ids) in enumerate(zip(self.given, self.prompts, strict=True)):
             deliver = partial(self._deliver, place)
-            handle = self.model.submit(ids, self.sampling, deliver, continues=not is_conversation(given))
+            continues = not is_conversation(given)
+            handle = self.model.submit(ids, self.sampling, deliver, continues=continues, grammar=self._grammar)
             self._handles.append(handle)
             if not self._unfinished:  # aborted while this thread was busy
                 handle.abort()

@@ -69,6 +69,7 @@ class ResponsesAnswer:
         self._usage: Usage | None = None
         self._error: QuipuError | None = None
         self._number = -1
+        self._incomplete: tuple[str, ...] = ()
 
     def events(self, prompt: int, chunk: Chunk) -> Iterator[Event]:
         """What comes before the first text, and the text."""
@@ -79,6 +80,7 @@ class ResponsesAnswer:
             yield self._of_part("response.output_text.delta", delta=chunk.text, logprobs=[])
         if chunk.finish_reason is not None:
             self._status = "completed" if chunk.finish_reason == "stop" else "incomplete"
+            self._incomplete = chunk.incomplete
             self._usage = chunk.usage
 
     def last_events(self) -> Iterator[Event]:
@@ -102,7 +104,7 @@ class ResponsesAnswer:
             "created_at": self._created,
             "status": self._status,
             "error": None if self._error is None else {"code": "server_error", "message": str(self._error)},
-            "incomplete_details": {"reason": "max_output_tokens"} if self._status == "incomplete" else None,
+            "incomplete_details": self._incomplete_details() if self._status == "incomplete" else None,
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
             "model": request.model,
@@ -112,7 +114,7 @@ class ResponsesAnswer:
             "reasoning": {"effort": None, "summary": None},
             "store": False,  # nothing is, whatever was asked
             "temperature": self._sampling.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": (request.text or {}).get("format") or {"type": "text"}},
             "tool_choice": "auto",
             "tools": [],
             "top_p": self._sampling.top_p,
@@ -121,6 +123,10 @@ class ResponsesAnswer:
             "user": request.user,
             "metadata": request.metadata or {},
         }
+
+    def _incomplete_details(self) -> dict[str, Any]:
+        """Why the answer is incomplete, and which fields of it are, if it is constrained to JSON."""
+        return {"reason": "max_output_tokens"} | ({"fields": list(self._incomplete)} if self._incomplete else {})
 
     def _opening(self) -> Iterator[Event]:
         yield self._event("response.created", response=self.response())

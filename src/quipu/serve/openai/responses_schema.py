@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator
 
 from quipu.errors import InvalidRequest, check_fields
+from quipu.serve.openai.response_format import Asked, of_response_format
 from quipu.serve.openai.schemas import Schema, fault
 
 # Not supported; the values given here ask for nothing. See ``schemas.NEUTRAL``.
@@ -22,7 +23,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "previous_response_id": (),  # nothing is kept from earlier requests
     "prompt": (),
     "reasoning": ({}, {"effort": "none"}),
-    "text": ({}, {"format": {"type": "text"}}),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
@@ -64,6 +64,7 @@ class ResponsesRequest(Schema):
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: float | None = None
     top_p: float | None = None
+    text: dict[str, Any] | None = None
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
     # Accepted because programs send them; nothing here depends on them.
@@ -82,6 +83,15 @@ class ResponsesRequest(Schema):
         """Fields of ``types.Sampling`` that the request sets."""
         given = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_output_tokens}
         return {name: value for name, value in given.items() if value is not None}
+
+    def constraint(self) -> Asked | None:
+        """What the answer must look like, and the field that says so. Raises InvalidRequest by field name."""
+        text = self.text or {}
+        check_fields({name: value for name, value in text.items() if value is not None}, ("format",), "text")
+        form = text.get("format")
+        if not isinstance(form, Mapping | None):
+            raise InvalidRequest(f"text.format must be an object with a type, got {form!r:.80}", param="text.format")
+        return of_response_format(form, "text.format")
 
     def conversation(self) -> list[dict[str, Any]]:
         """The messages that the model answers. Raises InvalidRequest by field name."""

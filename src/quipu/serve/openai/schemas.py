@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from quipu.errors import did_you_mean
+from quipu.errors import InvalidRequest, did_you_mean
+from quipu.serve.openai.response_format import Asked, of_response_format, of_structured_outputs
 
 # What these fields ask for does not exist here and would change the answer, so only the values that ask for nothing
 # are accepted (null always is). They stay out of the models, and with that out of the API's own documentation.
@@ -22,7 +23,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "moderation": (),
     "prediction": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "suffix": ("",),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
@@ -163,6 +163,8 @@ class SamplingFields(Schema):
     logit_bias: Biases = None
     min_tokens: int | None = None
     ignore_eos: bool | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Accepted because programs send them; nothing here depends on them.
@@ -193,6 +195,14 @@ class SamplingFields(Schema):
         if self.top_k is not None:
             given["top_k"] = 0 if self.top_k == -1 else self.top_k  # vLLM's way to say "off"
         return given
+
+    def constraint(self) -> Asked | None:
+        """What the answer must look like, and the field that says so. Raises InvalidRequest by field name."""
+        asked = of_response_format(self.response_format)
+        outputs = of_structured_outputs(self.structured_outputs)
+        if asked is not None and outputs is not None:
+            raise InvalidRequest("give response_format or structured_outputs, not both", param="structured_outputs")
+        return asked or outputs
 
 
 class ChatCompletionRequest(SamplingFields):
