@@ -70,7 +70,7 @@ class Value(Typed):
     quoted: bool = Field(description="Whether the text has it, as words or a number of its own.")
     start: int | None = Field(description="Where it begins in the text, in characters; none if it is not quoted.")
     end: int | None = Field(description="Where it ends.")
-    probability: float | None = Field(description="How probable its tokens were to the model, in the geometric mean.")
+    probability: float | None = Field(description="How probable its tokens were to the model, all together.")
     confidence: float | None = Field(
         description="The share of right values among such in probes; none if this was not measured with this model."
     )
@@ -433,7 +433,7 @@ def _value(path: Path, value: Any, evidence: Evidence, model: str) -> Value:
         quoted=evidence.span is not None,
         start=start,
         end=end,
-        probability=None if evidence.probability is None else round(evidence.probability, 4),
+        probability=None if evidence.probability is None else float(f"{evidence.probability:.3g}"),
         confidence=confidence(model, evidence.probability, evidence.span is not None),
     )
 

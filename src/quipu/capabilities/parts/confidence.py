@@ -27,13 +27,18 @@ class Probabilities:
         self._known = bool(tokens) and written.startswith(text.encode(errors="surrogatepass"))
 
     def of(self, start: int, end: int) -> float | None:
-        """The geometric mean of the probabilities of the tokens that have characters ``start`` to ``end``."""
+        """The product of the probabilities of the tokens that have characters ``start`` to ``end``.
+
+        Of those of the demonstration model it tells right values from wrong ones best: area under the ROC curve over
+        940 values of the probes 0.63, of the least token 0.57, of the geometric mean 0.51. That a value is a quotation
+        tells more: 0.47 of quotations are right and 0.05 of the others. So each has a curve of its own.
+        """
         if not self._known or start >= end:
             return None
         first = bisect_right(self._ends, self._bytes(start))
         last = bisect_right(self._ends, self._bytes(end) - 1)
         values = [token.logprob for token in self._tokens[first : last + 1] if token.logprob is not None]
-        return math.exp(sum(values) / len(values)) if values else None
+        return math.exp(sum(values)) if values else None
 
     def _bytes(self, place: int) -> int:
         return len(self._text[:place].encode(errors="surrogatepass"))
