@@ -90,4 +90,12 @@ def _below(evidence: Mapping[Path, Evidence], start: Path) -> Iterator[tuple[Pat
 
 def _normal(value: Any) -> str:
     """What is compared."""
-    return " ".join(json.dumps(value, ensure_ascii=False, sort_keys=True).casefold().split())
+    return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return " ".join(value.casefold().split())
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
