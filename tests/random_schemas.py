@@ -2,7 +2,7 @@
 
 PATTERNS = ("^[a-z]{3,8}$", "^\\d{2}-\\d{4}$", "foo|bar", "^[A-Z][a-z]+( [A-Z][a-z]+)*$", "^.{2,5}$", "^(ab)+c?$", "x")
 FORMATS = ("date", "time", "date-time", "email", "uuid", "ipv4", "ipv6", "hostname", "uri", "duration")
-NAMES = ("name", "a", "the total amount", "größe", "id", "items", "x-y", "été \"q\"", "日本", "line\nbreak", "")
+NAMES = ("name", "a", "the total amount", "größe", "id", "items", "x-y", 'été "q"', "日本", "line\nbreak", "")
 REFUSED = (
     {"not": {"type": "string"}}, {"uniqueItems": True}, {"if": {}, "then": {}}, {"contains": {}}, {"$ref": "http://x/y"},
     {"dependentRequired": {"a": ["b"]}}, {"propertyNames": {}}, {"format": "iri"}, {"multipleOf": 99991},
@@ -34,7 +34,7 @@ def _schema(random, depth):
         kinds += [_object] * 6 + [_array] * 3 + [_any_of, _all_of, _one_of, _union]
     schema = random.choice(kinds)(random, depth)
     if random.random() < 0.2 and isinstance(schema, dict):
-        schema["description"] = "what \"it\" is"
+        schema["description"] = 'what "it" is'
     return schema
 
 
@@ -77,7 +77,7 @@ def _integer(random, depth):
 
 
 def _constant(random, depth):
-    return {"const": random.choice([None, True, 1, -2.5, "a\"b", "été", [], {}, [1, "x"], {"a": None}])}
+    return {"const": random.choice([None, True, 1, -2.5, 'a"b', "été", [], {}, [1, "x"], {"a": None}])}
 
 
 def _enumeration(random, depth):

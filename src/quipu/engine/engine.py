@@ -59,6 +59,8 @@ class EngineStats:
 
 FORCED_TOKENS = 128
 """Most tokens that grammars force in one step, of all its answers: the others wait for them."""
+HELP_SECONDS = 0.0005
+"""Masks that take less, all of a step, are computed between steps: a thread that wakes costs as much (docs/log.md)."""
 _TOTALS = ("steps", "prompt_tokens", "cached_tokens", "generated_tokens", "finished", "aborted", "failed")
 
 
@@ -296,13 +298,16 @@ class Engine:
         return {sequence: draft for sequence, draft in fitting.items() if draft}
 
     def _prepare(self, step: list[tuple[Sequence, int]], drafts: dict[Sequence, list[int]]) -> Future[None] | None:
-        """Let the helper compute, during the step, which tokens may come after it."""
+        """Let the helper compute, during the step, which tokens may come after it, where that takes long."""
         drawing = [
             (sequence.guide, drafts.get(sequence, []))
             for sequence, count in step
             if sequence.guide is not None and sequence.remaining == count
         ]
-        return self._helper.submit(_prepare_all, drawing) if drawing else None
+        for guide, _ in drawing:
+            guide.forget_masks()
+        seconds = sum(guide.mask_seconds * (len(draft) + 1) for guide, draft in drawing)
+        return self._helper.submit(_prepare_all, drawing) if seconds > HELP_SECONDS else None
 
     def _room(self, sequence: Sequence) -> int:
         """Tokens that may follow the next one."""

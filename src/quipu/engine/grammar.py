@@ -8,12 +8,13 @@ than a mask:
   may still merge with what comes after stays to be drawn. The engine computes these tokens in one step.
 * **The way out is reserved.** It always holds a way to end that fits into the tokens that are left. A token after which
   there would be none is not taken; the way is, and the answer is valid and says ``length``.
-* **Masks are computed while the runner computes.** ``prepare`` runs in another thread during the step, for the place
-  after what is known and for each place among guesses.
+* **Masks that take long are computed while the runner computes.** ``prepare`` then runs in another thread during the
+  step, for the place after what is known and for each place among guesses. Most take less than waking that thread.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ from numpy.typing import NDArray
 
 from quipu.engine.closing import STEERING, Closing
 from quipu.engine.sampler import Sampler
+from quipu.engine.token_mask import Mask, Masking
 from quipu.errors import InvalidRequest
 from quipu.types import FinishReason
 
-Mask = NDArray[np.bool_]
+RECENT = 0.7
+"""What earlier masks count beside the last one for the time that the next may take."""
 BEFORE = 8
 """Tokens before forced text with which it is cut, so that words and numbers are not begun anew."""
 
@@ -36,7 +39,7 @@ BEFORE = 8
 class Vocabulary:
     """What guides know of a tokenizer: as llguidance has it, the bytes of each token, ids that end an answer, ways out.
 
-    ``steering`` are the special tokens, which are no text. ``width`` is the number of logits.
+    ``steering`` are the special tokens, which are no text. ``masking`` is for the engine's thread only.
     """
 
     tokens: LLTokenizer
@@ -44,7 +47,7 @@ class Vocabulary:
     steering: frozenset[int]
     end_ids: frozenset[int]
     closing: Closing
-    width: int
+    masking: Masking
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class Guide:
         self.grammar = grammar
         self.written: int | None = None
         """Bytes of text that the model wrote before the reserved way out was taken; None if it was not."""
+        self.mask_seconds = 0.0
+        """How long a mask took lately."""
         self._vocabulary = grammar.vocabulary
         self._matcher = grammar.matcher.deep_copy()
         self._closing = list(grammar.shortest)
@@ -104,9 +109,12 @@ class Guide:
         """How many of ``guesses`` the grammar allows; 0 where tokens are forced: they are no guess."""
         return 0 if self._queue else int(self._matcher.validate_tokens(list(guesses)))
 
+    def forget_masks(self) -> None:
+        """A step begins: masks that were prepared for another are void."""
+        self._taken, self._masks = 0, {}
+
     def prepare(self, draft: Sequence[int]) -> None:
         """Compute the masks of the places after ``draft``, which are forced tokens or guesses that fit."""
-        self._taken, self._masks = 0, {}
         if self.written is not None or len(draft) < len(self._queue):
             return
         consumed = 0
@@ -145,9 +153,16 @@ class Guide:
             self._closing = self._way_out(list(self._queue)) or []
 
     def _draw(self, sampler: Sampler, logits: NDArray[np.float32], room: int) -> None:
-        """Queue the token that ``sampler`` draws and what it entails, or the way out."""
-        mask = self._masks.get(self._taken)
-        token = sampler.sample(logits, self._mask() if mask is None else mask)
+        """Queue the token that ``sampler`` draws and what it entails, or the way out.
+
+        Where nothing but the grammar rules tokens out, most are drawn without a mask: one that the grammar allows is
+        kept, else another is drawn under the mask. With p of a token and P of all that are allowed, that is p + (1 - P)
+        p / P = p / P, as under the mask at once; and the best of all, if allowed, is the best of those allowed.
+        """
+        token = sampler.sample(logits) if sampler.takes_all else None
+        if token is None or not self._matcher.validate_tokens([token]):
+            mask = self._masks.get(self._taken)
+            token = sampler.sample(self._vocabulary.masking(logits, self._mask() if mask is None else mask))
         if token in self._vocabulary.end_ids:
             self._queue.append(token)
             return
@@ -211,12 +226,13 @@ class Guide:
         return closing.shortest(self._matcher, self.grammar.hints)
 
     def _mask(self) -> Mask:
-        """Which tokens may come next, bool [vocabulary]."""
+        """Which tokens may come next."""
+        start = time.perf_counter()
         bits = self._matcher.compute_bitmask()
+        self.mask_seconds = RECENT * self.mask_seconds + (1 - RECENT) * (time.perf_counter() - start)
         if self._matcher.is_error():
             raise self._broken()
-        mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=self._vocabulary.width, bitorder="little")
-        return mask.view(np.bool_)
+        return np.frombuffer(bits, np.uint8)
 
     def _size(self, tokens: Iterable[int]) -> int:
         return sum(len(self._vocabulary.pieces[token]) for token in tokens if token not in self._vocabulary.steering)

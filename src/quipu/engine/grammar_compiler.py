@@ -28,6 +28,7 @@ from quipu.engine.grammar_trial import complaint, try_grammar
 from quipu.engine.json_fields import incomplete_fields
 from quipu.engine.json_schema import check_schema, complaint_of, patterns_in, validator
 from quipu.engine.pattern_example import pattern_example
+from quipu.engine.token_mask import Masking
 from quipu.errors import EngineStopped, InvalidRequest, Overloaded
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Constraint
@@ -38,6 +39,7 @@ SUSPECTS = 2
 """Tried at once."""
 MOST_WAITING = 32
 """Constraints that are being compiled or wait for it."""
+Checks = tuple[Callable[[str], str] | None, Callable[[str, int], tuple[str, ...]]]
 MAX_TEXT = 64 << 10
 """Characters of a pattern, a grammar, or all choices."""
 
@@ -114,17 +116,18 @@ class GrammarCompiler:
                     f"{name} has {size} characters, which is beyond the limit of {MAX_TEXT}; make it shorter",
                     param=name,
                 )
+        checks = _checks(constraint, name)
         if plain:
-            self._compiled(constraint, name, future)
+            self._compiled(constraint, name, checks, future)
         else:
-            self._start(self._suspects, self._tried, constraint, name, future)
+            self._start(self._suspects, self._tried, constraint, name, checks, future)
 
-    def _tried(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
+    def _tried(self, constraint: Constraint, name: str, checks: Checks, future: Future[Grammar]) -> None:
         try_grammar(grammar_source(constraint), name)
-        self._compiled(constraint, name, future)
+        self._compiled(constraint, name, checks, future)
 
-    def _compiled(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
-        check, fields = _checks(constraint, name)
+    def _compiled(self, constraint: Constraint, name: str, checks: Checks, future: Future[Grammar]) -> None:
+        check, fields = checks
         vocabulary = self._known()
         source = grammar_source(constraint)
         matcher = LLMatcher(vocabulary.tokens, source, log_level=0, limits=limits())
@@ -158,7 +161,7 @@ class GrammarCompiler:
                     frozenset(tokenizer.specials.values()) | self._end_ids,
                     self._end_ids,
                     Closing(tokens, pieces),
-                    self._width,
+                    Masking(self._width),
                 )
             return self._vocabulary
 
@@ -189,9 +192,7 @@ def _may_differ(known: Future[Grammar]) -> bool:
     return known.done() and not isinstance(known.exception(), InvalidRequest | None)
 
 
-def _checks(
-    constraint: Constraint, name: str
-) -> tuple[Callable[[str], str] | None, Callable[[str, int], tuple[str, ...]]]:
+def _checks(constraint: Constraint, name: str) -> Checks:
     """How a text is checked, if not by the grammar itself, and how its incomplete fields are found."""
     if constraint.kind not in ("json_schema", "json_object"):
         return None, lambda text, written: ()

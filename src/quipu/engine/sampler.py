@@ -32,16 +32,20 @@ class Sampler:
         self._end_ids = list(end_ids)
         self._bias = sampling.logit_bias
 
-    def sample(self, logits: Logits, allowed: NDArray[np.bool_] | None = None) -> int:
-        """The next token id from float32 [vocabulary] (left unchanged), one of those ``allowed``; see ``note``.
+    def sample(self, logits: Logits) -> int:
+        """The next token id from float32 [vocabulary] (left unchanged); one at -inf is never drawn. See ``note``.
 
         Raises QuipuError where the logits are not numbers.
         """
-        if allowed is not None:
-            logits = np.where(allowed, logits, np.float32(-np.inf))
         logits = self._adjust(logits)
         best = _best_one(logits)
         return best if self.sampling.temperature == 0 else self._draw(logits, logits[best])
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether every token has its chance, or only the best one: none are cut off for the company they are in."""
+        options = self.sampling
+        return options.temperature == 0 or (options.top_k == 0 and options.top_p == 1 and options.min_p == 0)
 
     def note(self, token: int) -> None:
         """Remember for the penalties that ``token`` is part of the answer, drawn or not."""
