@@ -149,7 +149,7 @@ def test_token_ids_are_continued_whatever_sequence_holds_them(model, monkeypatch
     asked = []
     submit = model.submit
     monkeypatch.setattr(
-        model, "submit", lambda *args, continues: asked.append(continues) or submit(*args, continues=continues)
+        model, "submit", lambda *args, continues, **more: asked.append(continues) or submit(*args, continues=continues)
     )
     model.generate(ids, max_tokens=1)
     model.chat(HELLO, max_tokens=1)

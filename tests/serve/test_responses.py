@@ -92,7 +92,8 @@ def test_a_stream_that_fails_says_so() -> None:
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_id is not supported"),
         ({"tools": [{"type": "web_search"}]}, "tools", "tools is not supported"),
-        ({"text": {"format": {"type": "json_object"}}}, "text", "text is not supported"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity", "text has no field 'verbosity'"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type", "must be one of text, json_object, json_schema"),
         ({"input": ""}, "input", "input must be a string or a list of message items, not empty"),
         ({"input": [{"type": "function_call_output"}]}, "input[0].type", "only messages are supported"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role", "it must be one of system, developer"),

@@ -38,7 +38,7 @@ KEPT = 32
 SUSPECTS = 2
 """Tried at once."""
 MOST_WAITING = 32
-"""Constraints that are being compiled or wait for it."""
+"""Suspects that wait to be tried."""
 Checks = tuple[Callable[[str], str] | None, Callable[[str, int], tuple[str, ...]]]
 MAX_TEXT = 64 << 10
 """Characters of a pattern, a grammar, or all choices."""
@@ -57,13 +57,15 @@ class GrammarCompiler:
         self._plain = ThreadPoolExecutor(1, "quipu-grammar", _give_way)
         self._suspects = ThreadPoolExecutor(SUSPECTS, "quipu-suspect", _give_way)
         self._checking = ThreadPoolExecutor(1, "quipu-check")
+        self._waiting = 0
         self._making = threading.Lock()
         self._vocabulary: Vocabulary | None = None
 
     def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
         """The grammar of ``constraint``, which the request has as ``name``; compiled once for those that are alike.
 
-        The future raises InvalidRequest by field name for what cannot be kept or exceeds a budget. Raises Overloaded.
+        The future raises InvalidRequest by field name for what cannot be kept or exceeds a budget, and Overloaded when
+        too many wait to be tried.
         """
         key = _key(constraint, name)
         with self._lock:
@@ -71,10 +73,6 @@ class GrammarCompiler:
             if known is not None and not _may_differ(known):
                 self._kept.move_to_end(key)
                 return known
-            if sum(not future.done() for future in self._kept.values()) >= MOST_WAITING:
-                raise Overloaded(
-                    f"{MOST_WAITING} constraints are being compiled or wait for it; try again shortly", retry_after=2
-                )
             future: Future[Grammar] = Future()
             future.set_running_or_notify_cancel()  # one who stops waiting must not cancel it for the others
             self._kept[key] = future
@@ -119,10 +117,18 @@ class GrammarCompiler:
         checks = _checks(constraint, name)
         if plain:
             self._compiled(constraint, name, checks, future)
+        elif self._waiting >= MOST_WAITING:
+            raise Overloaded(
+                f"{MOST_WAITING} constraints whose cost is not known wait to be tried; try again shortly", retry_after=5
+            )
         else:
+            with self._lock:
+                self._waiting += 1
             self._start(self._suspects, self._tried, constraint, name, checks, future)
 
     def _tried(self, constraint: Constraint, name: str, checks: Checks, future: Future[Grammar]) -> None:
+        with self._lock:
+            self._waiting -= 1
         try_grammar(grammar_source(constraint), name)
         self._compiled(constraint, name, checks, future)
 

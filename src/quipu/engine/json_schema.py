@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -25,6 +26,8 @@ MAX_SCHEMAS = 10_000
 """In one schema, itself counted."""
 MAX_MULTIPLE = 10_000
 """The least common multiple of all ``multipleOf``, in units of their last digit: that many states has a number."""
+MAX_DIGITS = 4_000
+"""Of an integer that is checked to the last one."""
 PLAIN_SCHEMAS = 300
 """More than these are tried apart, too, whatever they say."""
 
@@ -121,13 +124,23 @@ def patterns_in(schema: Mapping[str, Any] | bool) -> list[str]:
 def complaint_of(checker: jsonschema_rs.Validator, text: str) -> str:
     """What is wrong with the answer ``text``; "" for nothing."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_readable)
         checker.validate(value)
     except jsonschema_rs.ValidationError as error:
         return f"{field_path(tuple(error.instance_path)) or 'it'}: {error.message.splitlines()[0][:300]}"
     except (ValueError, RecursionError) as error:
         return f"it is no JSON that can be read: {error!s:.300}"
     return ""
+
+
+def _finite(number: str) -> float:
+    """The nearest float: JSON has numbers that are none, and infinity is no number to a schema."""
+    return math.copysign(min(abs(float(number)), sys.float_info.max), float(number))
+
+
+def _readable(number: str) -> int:
+    """Python reads no integer of more digits, which is for clients to know; it is a number all the same."""
+    return int(number) if len(number) <= MAX_DIGITS else int(_finite(number))
 
 
 def _no_constant(name: str) -> None:

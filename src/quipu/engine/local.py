@@ -208,8 +208,8 @@ class LocalModel:
     def compile(self, constraint: Constraint, name: str = "constraint") -> Future[Grammar]:
         """``constraint`` compiled for this model, in a thread that keeps nobody waiting; ``name`` is the field it is.
 
-        The future raises InvalidRequest, by field name, for what cannot be kept or exceeds a limit. Raises Overloaded
-        when too many are being compiled.
+        The future raises InvalidRequest, by field name, for what cannot be kept or exceeds a limit, and Overloaded when
+        too many of unknown cost wait.
         """
         return self._compiler.compile(constraint, name)
 
