@@ -184,7 +184,9 @@ class Extract(base.Answering):
             return fields
         calls = calls or Calls(model, {**self.sampling, **sampling})
         answer = _Answer()
-        for chunk in _constrained(calls, sentence.request(wanted), sentence.LONGEST, sentence.FIELDS):
+        # Not by chance, whatever values are: a batch that is taken up again has to come to the same fields.
+        asked = sentence.request(wanted)
+        for chunk in _constrained(calls, asked, sentence.LONGEST, sentence.FIELDS, temperature=0):
             answer.take(chunk)
         schema = json.dumps(sentence.schema_from(answer.text), ensure_ascii=False)
         return {**fields, "wanted": schema, "notation": "schema"}
@@ -328,14 +330,16 @@ def _check_key(given: Input, shape: RecordSchema) -> None:
             raise InvalidRequest(f"key names {name!r:.80}, no field of a record; {hint}", param=f"key[{place}]")
 
 
-def _constrained(calls: Calls, messages: Sequence[Message], longest: int, schema: Mapping[str, Any]) -> Iterator[Chunk]:
+def _constrained(
+    calls: Calls, messages: Sequence[Message], longest: int, schema: Mapping[str, Any], **more: Any
+) -> Iterator[Chunk]:
     """An answer to ``schema``, with probabilities where the model tells any. What is wrong with it, ``wanted`` is."""
     constraint = Constraint("json_schema", schema)
     try:
-        yield from calls.chunks(messages, longest, constraint=constraint, logprobs=0)
+        yield from calls.chunks(messages, longest, constraint=constraint, logprobs=0, **more)
     except InvalidRequest as error:
         if error.param == "logprobs":  # an endpoint that tells none
-            yield from calls.chunks(messages, longest, constraint=constraint)
+            yield from calls.chunks(messages, longest, constraint=constraint, **more)
         elif str(error.param).startswith(("json_schema", "constraint")):
             raise InvalidRequest(f"what is wanted cannot be extracted: {error}", param="wanted") from None
         else:
