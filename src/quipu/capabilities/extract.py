@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
@@ -384,14 +385,17 @@ def _json_in(text: str) -> tuple[int, Any]:
     raise Unparsed(f"the model's answer, {text.strip()[:80]!r}, has no JSON", text=text)
 
 
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _finite(written: str) -> float:
+    """The nearest float: JSON has numbers beyond them, and an output has no infinity."""
     value = float(written)
-    if not math.isfinite(value):
-        raise ValueError(f"{written} is no number of JSON")
-    return value
+    return math.copysign(min(abs(value), sys.float_info.max), value)
 
 
-DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number)
 
 
 def _without_halves(value: Any) -> Any:

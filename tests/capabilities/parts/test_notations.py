@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import time
 
 import pytest
@@ -90,7 +89,7 @@ def test_types_of_python_are_their_schemas():
         ('{"type": ', "begins as JSON and is none"),
         ("[1, 2]", "neither a JSON Schema"),
         ("{}", "neither a JSON Schema"),
-        ('{"type": "objekt"}', "wanted is no JSON Schema: type: 'objekt' is not valid"),
+        ('{"type": "objekt"}', 'wanted is no JSON Schema: type: "objekt" is not valid'),
         ('{"type": "object", "propertys": {}}', "'propertys', which is no keyword of JSON Schema; did you mean prop"),
         ('{"properties": {"a": {"typ": "string"}}}', "wanted, at properties.a, has 'typ'.*did you mean type"),
         (
@@ -99,7 +98,7 @@ def test_types_of_python_are_their_schemas():
         ),
         ('{"properties": {"a": {"$ref": "#/$defs/B"}}}', "refers to '#/\\$defs/B', which is not in it"),
         ('{"type": "object", "patternProperties": {".": {}}}', "has patternProperties; .* use properties"),
-        ("/[/", "has a regular expression that is none"),
+        ("/[/", 'is no JSON Schema: properties.value.pattern: .* is not a "regex"'),
         ('{"type": "object", "properties": {"a": {"items": ' * 2000 + "{}" + "}}}" * 2000, "nested too deep|is none"),
     ],
 )
@@ -131,9 +130,9 @@ def test_long_texts_are_told_quickly():
     assert time.monotonic() - start < 2
 
 
-def test_a_pattern_that_takes_for_ever_is_given_up():
+def test_a_pattern_that_takes_for_ever_elsewhere_takes_no_time():
     shape = RecordSchema.of(schema_of("/(a+)+b/"), many=False)
-    with pytest.raises(Unparsed, match=r"takes too long|does not match"):
+    with pytest.raises(Unparsed, match="does not match"):
         shape.records({"value": "a" * 60}, "x")
 
 
@@ -149,8 +148,3 @@ def test_records_are_held_to_the_schema():
         with pytest.raises(Unparsed, match=said) as caught:
             shape.records(value, "the text")
         assert caught.value.text == "the text"
-    loop = RecordSchema.of(
-        json.loads('{"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}]}}}'), False
-    )
-    with pytest.raises(Unparsed, match="nested too deep"):
-        loop.records({"value": 1}, "x")

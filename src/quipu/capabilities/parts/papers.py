@@ -141,8 +141,9 @@ def _lines(
     """The records of a receipt, and how each is written on it."""
     lines = []
     for item in chance.sample(items, many):
-        record = {"item": item, "quantity": chance.randrange(1, 10), "price": chance.randrange(50, 900, 5) / 100}
-        lines.append((record, {**record, "price": amount(record["price"], language)}))
+        quantity, price = chance.randrange(1, 10), chance.randrange(50, 900, 5) / 100
+        record = {"item": item, "quantity": quantity, "price": price}
+        lines.append((record, {**record, "price": amount(price, language)}))
     return lines
 
 

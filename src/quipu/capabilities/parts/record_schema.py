@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from quipu.errors import InvalidRequest, Unparsed, did_you_mean, field_path
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
+    from jsonschema_rs import Validator
 
 VALUE = "value"
 """The one field of a record where what is wanted has no fields: a pattern, choices, a list of texts."""
@@ -30,8 +30,6 @@ NESTED = ("items", "additionalProperties", "not", "if", "then", "else", "contain
 LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 DEEPEST = 8
 """Levels of a schema that a model is shown; one that refers to itself has no end."""
-PATTERN_SECONDS = 1.0
-"""Of computing that matching one value with a pattern may take."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +108,10 @@ class RecordSchema:
         if isinstance(record, dict):
             record = {name: None for name in self.names if self._may_be_null(name)} | record
             record = {name: record[name] for name in [*self.names, *record] if name in record}
-        try:
-            fault = next(self._validator.iter_errors(record), None)
-        except RecursionError:
-            raise Unparsed("the model's answer is nested too deep", text=text) from None
+        fault = next(self._validator.iter_errors(record), None)
         if fault is not None or not isinstance(record, dict):
-            where = field_path(list(fault.absolute_path) if fault else [])
-            said = fault.message if fault else "it is no object"
+            where = field_path(list(fault.instance_path) if fault else [])
+            said = fault.message.splitlines()[0] if fault else "it is no object"
             raise Unparsed(f"the model's answer is not to the schema: {where or 'it'}: {said:.200}", text=text)
         return record
 
@@ -156,20 +151,12 @@ def _followed(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(schema: Mapping[str, Any]) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     try:
         for path, part in _parts(schema, ()):
             _check_part(field_path(path), part, schema)
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        where = field_path(list(error.absolute_path))
-        raise InvalidRequest(
-            f"wanted is no JSON Schema: {where or 'it'}: {error.message:.200}", param="wanted"
-        ) from None
     except RecursionError:
         raise InvalidRequest("wanted is a JSON Schema nested too deep", param="wanted") from None
+    _validator(schema)
 
 
 def _check_part(where: str, part: Mapping[str, Any], root: Mapping[str, Any]) -> None:
@@ -185,8 +172,6 @@ def _check_part(where: str, part: Mapping[str, Any], root: Mapping[str, Any]) ->
         raise InvalidRequest(
             f"{at} refers to {reference!r:.80}, which is not in it; a $ref is like #/$defs/Item", param="wanted"
         )
-    if isinstance(part.get("pattern"), str):
-        _compiled(part["pattern"], at)
 
 
 def _known(reference: Any, root: Mapping[str, Any]) -> bool:
@@ -220,32 +205,17 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _compiled(pattern: str, at: str) -> None:
-    import regex
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    """As the engine checks what it lets out: patterns take linear time, and nothing is ever fetched."""
+    import jsonschema_rs
 
     try:
-        regex.compile(pattern)
-    except (regex.error, RecursionError, OverflowError) as error:
-        raise InvalidRequest(f"{at} has a regular expression that is none: {error}", param="wanted") from None
-
-
-def _validator(schema: Mapping[str, Any]) -> Validator:
-    """Its patterns are matched under a limit of time, and nothing is ever fetched."""
-    import regex
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import ValidationError
-    from jsonschema.validators import extend
-    from referencing import Registry
-
-    def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-        try:
-            if isinstance(instance, str) and not regex.search(wanted, instance, timeout=PATTERN_SECONDS):
-                yield ValidationError(f"{instance!r:.80} does not match {wanted!r:.80}")
-        except TimeoutError:
-            yield ValidationError(f"{instance!r:.80} takes too long to match with {wanted!r:.80}")
-
-    made: Validator = extend(Draft202012Validator, {"pattern": pattern})(schema, registry=Registry())
-    return made
+        return jsonschema_rs.validator_for(dict(schema), pattern_options=jsonschema_rs.RegexOptions(), offline=True)
+    except jsonschema_rs.ValidationError as error:
+        where, said = field_path(list(error.instance_path)), error.message.splitlines()[0]
+        raise InvalidRequest(f"wanted is no JSON Schema: {where or 'it'}: {said:.200}", param="wanted") from None
+    except (jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
+        raise InvalidRequest(f"wanted is no JSON Schema: {error!s:.200}", param="wanted") from None
 
 
 WORDS = {"integer": "whole number", "boolean": "true or false"}
