@@ -176,7 +176,8 @@ def _check_part(where: str, part: Mapping[str, Any], root: Mapping[str, Any]) ->
 
 def _known(reference: Any, root: Mapping[str, Any]) -> bool:
     start, _, name = str(reference).rpartition("/")
-    return start in ("#/$defs", "#/definitions") and name in root.get(start.removeprefix("#/"), {})
+    definitions = root.get(start.removeprefix("#/"))
+    return start in ("#/$defs", "#/definitions") and isinstance(definitions, Mapping) and name in definitions
 
 
 def _parts(schema: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
