@@ -50,7 +50,9 @@ def curve(points: Sequence[tuple[float, bool]]) -> list[list[float]]:
     ordered = sorted(points)
     parts = [part for part in np.array_split(np.array(ordered, dtype=float), POINTS) if len(part)]
     shares = isotonic_regression([part[:, 1].mean() for part in parts], weights=[len(part) for part in parts]).x
-    return [[float(f"{part[:, 0].mean():.4g}"), round(float(share), 4)] for part, share in zip(parts, shares)]
+    return [
+        [float(f"{part[:, 0].mean():.4g}"), round(float(share), 4)] for part, share in zip(parts, shares, strict=True)
+    ]
 
 
 def curves(found: Sequence[Row]) -> dict[str, list[list[float]]]:
@@ -76,7 +78,8 @@ def report(found: Sequence[Row]) -> str:
     halves = [[row for row in found if (groups.index(row[3]) % 2 == 0) == even] for even in (True, False)]
     crossed = [brier(curves(one), other) for one, other in (halves, halves[::-1])]
     mean = float(np.mean([right for _, _, right, _ in found]))
-    return f"{len(found)} values, {mean:.3f} right; Brier {np.mean(crossed):.4f} fitted, {mean * (1 - mean):.4f} mean alone"
+    alone = mean * (1 - mean)
+    return f"{len(found)} values, {mean:.3f} right; Brier {np.mean(crossed):.4f} fitted, {alone:.4f} the mean alone"
 
 
 def main(name: str) -> None:
