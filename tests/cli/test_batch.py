@@ -154,7 +154,7 @@ def test_tables_come_back_as_they_were(tmp_path_factory, cells):
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in cells))
     for table in (Csv(folder / "in.csv"), JsonLines(folder / "in.jsonl")):
         assert [row["text"] for row in table.read()] == [row["text"] for row in cells]
-        merged = b"".join(table.merged(["new"], ({"new": "x" + row["text"]} for row in cells))).decode()
+        merged = b"".join(table.merged(["new"], ([{"new": "x" + row["text"]}] for row in cells))).decode()
         again = (
             csv.DictReader(io.StringIO(merged, newline=""))
             if isinstance(table, Csv)
@@ -182,10 +182,10 @@ def test_no_spreadsheet_computes_what_a_model_wrote(said, cell):
     Path("in.csv").write_text("text\n=1+1\n")
     Path("in.jsonl").write_text('{"text": "=1+1"}\n')
     read, lines = Csv(Path("in.csv")), JsonLines(Path("in.jsonl"))
-    written = b"".join(read.merged(["new"], [{"new": said}])).decode()
+    written = b"".join(read.merged(["new"], [[{"new": said}]])).decode()
     assert list(csv.reader(io.StringIO(written, newline=""))) == [["text", "new"], ["=1+1", cell]]
     assert read.marked == (said != cell)
-    assert json.loads(b"".join(lines.merged(["new"], [{"new": said}]))) == {"text": "=1+1", "new": said}
+    assert json.loads(b"".join(lines.merged(["new"], [[{"new": said}]]))) == {"text": "=1+1", "new": said}
 
 
 def test_marked_cells_are_told(loads, capsys, monkeypatch):
@@ -386,7 +386,7 @@ def test_memory_stays_small_for_many_rows():
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "rows = table(Path('big.jsonl'))\n"
         "with open('o', 'wb') as out:\n"
-        "    for piece in rows.merged(['y'], ({'y': 'z' * 500} for _ in range(rows.rows))): out.write(piece)\n"
+        "    for piece in rows.merged(['y'], ([{'y': 'z' * 500}] for _ in range(rows.rows))): out.write(piece)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}

@@ -96,6 +96,9 @@ class Capability(ABC):
     output: ClassVar[type[Output]]
     text_field: ClassVar[str | None] = None
     """The field of its input that a file or standard input fills."""
+    view: ClassVar[str | None] = None
+    """What the page shows above the fields of an output: ``spans``, the input's text with the places of its values
+    marked, beside its records. Nothing more, if None."""
 
     @property
     def id(self) -> str:
@@ -113,6 +116,14 @@ class Capability(ABC):
 
         Raises Unparsed when the answer cannot be read, and what the model raises. Closing the iterator ends the work.
         """
+
+    def settled(self, model: Generator, fields: Mapping[str, Any], sampling: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``fields`` of an input that all rows of a batch share, with what ``model`` has to find out about them."""
+        return fields
+
+    def rows(self, output: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What a table says of an output's fields, each row as column -> value; several rows where it is a list."""
+        return [dict(output)]
 
     def shows(self, found: Mapping[str, Any]) -> bool | None:
         """Whether a service in which ``found``, an output's fields, was seen does it; None where that does not tell."""

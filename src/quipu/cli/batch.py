@@ -1,4 +1,4 @@
-"""A capability called on every row of a table: many at once, in any order, none of them twice.
+"""A capability called on every row of a table, or file of a folder: many at once, in any order, none of them twice.
 
 Finished rows go to a journal beside the output. When all are finished the output is put together in the order of the
 input and renamed into its place. Ended at any moment, the same call goes on from the journal. Where rows failed the
@@ -7,7 +7,6 @@ journal stays, and the same call asks those again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quipu.cli.fields import Field, fields
+from quipu.cli.folder import Folder
 from quipu.cli.journal import Journal
 from quipu.cli.tables import Row, added_names, table
 from quipu.cli.terminal import progress
@@ -55,20 +55,21 @@ class Batch:
     ) -> None:
         self.capability = capability
         self.output = Path(output)
-        self._given = dict(given)
+        self._given: Mapping[str, Any] = dict(given)
         self._sampling = dict(sampling)
-        self._table = table(Path(source))
+        self._table = Folder.of(Path(source), self.output, capability) if Path(source).is_dir() else table(Path(source))
         self._journal = self.output.with_name(self.output.name + ".journal")
         self._check_output()
         self._columns = dict(self._mapped(columns))
-        self._names = added_names([*capability.output.model_fields, "error"], self._table.columns, capability.id)
         self._stopped = threading.Event()
 
     def run(self, model: Generator) -> str:
         """Do what is not done yet, and say how it went. Raises InvalidRequest if rows failed, and StorageFailed."""
         # A file's place says nothing; what is in it does.
         about = {name: value for name, value in model.facts.as_dict().items() if name != "file"}
-        header = {"journal": 1, "input": _hash(self._table.path), **self._header(), "model": about}
+        # It is in the header: rows that are asked when the batch is taken up again are asked for the same.
+        self._settle(model)
+        header = {"journal": 1, "input": self._table.hash(), **self._header(), "model": about}
         with Journal(self._journal, header, self._table.rows) as journal:
             try:
                 self._ask(model, journal)
@@ -76,18 +77,18 @@ class Batch:
                 kept = f"{journal.finished} of {self._table.rows} rows are finished and kept; the same call goes on"
                 print(f"\nquipu: interrupted; {kept}", file=sys.stderr)
                 raise
-            if _hash(self._table.path) != header["input"]:
+            if self._table.hash() != header["input"]:
                 raise InvalidRequest(
                     f"{self._table.path} was changed meanwhile; begin again with {self._journal} deleted"
                 )
-            failed, cut = self._write(journal)
+            names, failed, cut = self._write(journal)
             journal.ask_again() if failed else journal.delete()
         marked = f"; {self._table.marked} cells begin with ' so that no spreadsheet computes them"
         marked = marked if self._table.marked else ""
         if failed:
             raise InvalidRequest(
                 f"{failed} of {self._table.rows} rows failed; "
-                f"the column {self._names['error']} of {self.output} says why; the same call asks them again{marked}"
+                f"the column {names['error']} of {self.output} says why; the same call asks them again{marked}"
             )
         return f"{self._table.rows} rows in {self.output}" + (f", {cut} of them cut off" if cut else "") + marked
 
@@ -98,10 +99,9 @@ class Batch:
         }
 
     def _check_output(self) -> None:
-        if self.output.suffix.lower() != self._table.path.suffix.lower():
-            raise InvalidRequest(
-                f"{self.output} must end in {self._table.path.suffix}, as the rows that are read do", param="output"
-            )
+        if self.output.suffix.lower() not in self._table.suffixes:
+            ends = " or ".join(self._table.suffixes)
+            raise InvalidRequest(f"{self.output} must end in {ends}, as the rows that are read do", param="output")
         if self.output.exists() and not self._journal.exists():
             raise InvalidRequest(f"{self.output} is there already; remove it or name another file", param="output")
         if self.output.exists() and self.output.samefile(self._table.path):
@@ -158,7 +158,7 @@ class Batch:
         from quipu.capabilities.base import Result
 
         try:
-            given = self.capability.input.of(self._given | self._values(row))
+            given = self.capability.input.of({**self._given, **self._values(row)})
             for event in self.capability.events(model, given, self._sampling):
                 if self._stopped.is_set():
                     break
@@ -184,23 +184,47 @@ class Batch:
                 raise InvalidRequest(f"{self._columns[field.name]}: {error}", param=field.name) from None
         return values
 
-    def _write(self, journal: Journal) -> tuple[int, int]:
-        """The output in its place, all at once. Returns how many rows failed and how many were cut off."""
+    def _settle(self, model: Generator) -> None:
+        """Find out what is the same for all rows, and tell it."""
+        settled = self.capability.settled(model, self._given, self._sampling)
+        for name, value in settled.items():
+            if value != self._given.get(name):
+                print(f"note: {name} is {value}", file=sys.stderr)
+        self._given = settled
+
+    def _rows(self, found: Row) -> list[Row]:
+        """What comes of one row, as the journal has it."""
+        return self.capability.rows(found["output"]) if "output" in found else [{"error": found["error"]}]
+
+    def _new_columns(self, journal: Journal) -> Mapping[str, str]:
+        """What each column that is added is called: those of outputs as they come, then ``error``."""
+        found: dict[str, None] = {}
+        for number in range(self._table.rows):
+            for row in self._rows(journal.result(number)):
+                found |= dict.fromkeys(row)
+        found.pop("error", None)
+        wanted = list(found) or list(self.capability.output.model_fields)
+        return added_names([*wanted, "error"], self._table.columns, self.capability.id)
+
+    def _write(self, journal: Journal) -> tuple[Mapping[str, str], int, int]:
+        """The output in its place, all at once. Returns what new columns are called, and how many rows failed and were
+        cut off.
+        """
+        names = self._new_columns(journal)
         failed = cut = 0
 
-        def results() -> Iterator[Row]:
+        def results() -> Iterator[list[Row]]:
             nonlocal failed, cut
             for number in range(self._table.rows):
                 found = journal.result(number)
                 failed += "error" in found
                 cut += "cut" in found
-                added = found["output"] if "output" in found else {"error": found["error"]}
-                yield {self._names[name]: value for name, value in added.items()}
+                yield [{names[name]: value for name, value in row.items()} for row in self._rows(found)]
 
         part = self.output.with_name(self.output.name + ".part")
         try:
             with part.open("wb") as opened:
-                for piece in self._table.merged(list(self._names.values()), results()):
+                for piece in self._table.merged(list(names.values()), results()):
                     opened.write(piece)
                 opened.flush()
                 os.fsync(opened.fileno())
@@ -212,7 +236,7 @@ class Batch:
             raise StorageFailed(
                 f"{self.output} cannot be written: {error.strerror}; make room and call it again: every row is kept"
             ) from None
-        return failed, cut
+        return names, failed, cut
 
 
 def _having(capability: Capability, columns: Mapping[str, str]) -> list[Field]:
@@ -223,8 +247,3 @@ def _check_name(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         hint = did_you_mean(name, known, f"there are {', '.join(known[:20])}")
         raise InvalidRequest(f"--column: no {what} is called {name!r:.80}; {hint}", param="column")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

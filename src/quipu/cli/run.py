@@ -23,7 +23,8 @@ DESCRIPTION = """\
 Call a capability. Its text comes from FILE (text, Markdown, HTML or PDF) or
 from standard input; its other fields are options, which
 `quipu run CAPABILITY --help` lists. Piped, only the output is printed.
-With --batch, every row of a CSV or JSONL file is one call."""
+With --batch, every row of a CSV or JSONL file, or every file of a folder,
+is one call."""
 EXAMPLES = """\
 examples:
   quipu run CAPABILITY --help
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object: output, text, usage ...")
     group = parser.add_argument_group("batch", "a call for each row, its output in new columns")
-    group.add_argument("--batch", metavar="FILE", help="rows to read: .csv or .jsonl")
+    group.add_argument("--batch", metavar="FILE", help="rows to read: .csv or .jsonl, or a folder of files")
     group.add_argument("--output", metavar="FILE", help="rows to write, in the same format; goes on where it was ended")
     group.add_argument(
         "--column", action="append", metavar="FIELD=COLUMN", help="a field is in this column; may be repeated"

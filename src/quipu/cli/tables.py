@@ -6,6 +6,7 @@ Both are checked to their end before the first call is made. What was in a row s
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from quipu.capabilities.parts.cells import guarded
 from quipu.cli.fields import Field
 from quipu.errors import InvalidRequest
 
@@ -21,9 +23,6 @@ MOST_BYTES = 64 << 20
 MOST_COLUMNS = 10_000
 MARK = "\ufeff"
 DELIMITERS = ",;\t"
-COMPUTED = tuple("=+-@\t\r")
-"""How cells begin that a spreadsheet computes (OWASP, CSV injection). Who wrote a row may have steered its answer."""
-
 Row = dict[str, Any]
 
 
@@ -43,6 +42,11 @@ class Table(ABC):
         if not self.rows:
             raise self._wrong("has no rows")
 
+    @property
+    def suffixes(self) -> Sequence[str]:
+        """How the name of what is written may end."""
+        return (self.path.suffix.lower(),)
+
     @abstractmethod
     def _check(self) -> None:
         """Read all of it, for ``columns`` and ``rows``."""
@@ -56,8 +60,26 @@ class Table(ABC):
         """What the row has for ``field``. Raises KeyError where that is nothing, ValueError for no such value."""
 
     @abstractmethod
-    def merged(self, names: Sequence[str], results: Iterable[Row]) -> Iterator[bytes]:
-        """The file again, with ``results``, one a row, added under ``names``; in CSV, so that none is computed."""
+    def merged(self, names: Sequence[str], results: Iterable[Sequence[Row]]) -> Iterator[bytes]:
+        """The file again, with ``results`` added under ``names``; in CSV, so that none is computed.
+
+        A row with several results is there once for each of them; one without any is there.
+        """
+
+    def hash(self) -> str:
+        """SHA-256, in hex, of what is in it."""
+        with self.path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+
+    def _cell(self, value: Any) -> str:
+        """A value as the cell of a CSV file."""
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            return json.dumps(value, ensure_ascii=False)
+        safe = guarded(value)
+        self.marked += safe != value
+        return safe
 
     def _wrong(self, why: str, line: int | None = None) -> InvalidRequest:
         where = str(self.path) if line is None else f"{self.path}, line {line}:"
@@ -106,12 +128,13 @@ class JsonLines(Table):
         """What JSON says; null is a value."""
         return row[column]
 
-    def merged(self, names: Sequence[str], results: Iterable[Row]) -> Iterator[bytes]:
+    def merged(self, names: Sequence[str], results: Iterable[Sequence[Row]]) -> Iterator[bytes]:
         """The file again, with ``results`` added."""
-        for (row, line), result in zip(self._lines(), results, strict=True):
-            added = json.dumps({name: result[name] for name in names if name in result}, ensure_ascii=False)
-            both = added != "{}" and bool(row)
-            yield f"{line[:-1].rstrip()}{', ' if both else ''}{added[1:]}\n".encode(errors="backslashreplace")
+        for (row, line), rows in zip(self._lines(), results, strict=True):
+            for result in rows or [{}]:
+                added = json.dumps({name: result[name] for name in names if name in result}, ensure_ascii=False)
+                both = added != "{}" and bool(row)
+                yield f"{line[:-1].rstrip()}{', ' if both else ''}{added[1:]}\n".encode(errors="backslashreplace")
 
     def _lines(self) -> Iterator[tuple[Row, str]]:
         with self._open() as opened:
@@ -187,7 +210,7 @@ class Csv(Table):
             raise KeyError(column)
         return field.value(cell)
 
-    def merged(self, names: Sequence[str], results: Iterable[Row]) -> Iterator[bytes]:
+    def merged(self, names: Sequence[str], results: Iterable[Sequence[Row]]) -> Iterator[bytes]:
         """The file again, with ``results`` added."""
         buffer = io.StringIO()
         write = csv.writer(buffer, delimiter=self._delimiter, lineterminator=self._ending).writerow
@@ -195,21 +218,12 @@ class Csv(Table):
         write([*self.columns, *names])
         cells = self._cells()
         next(cells)
-        for (_, row), result in zip(cells, results, strict=True):
-            write([*row, *(self._cell(result.get(name)) for name in names)])
+        for (_, row), rows in zip(cells, results, strict=True):
+            for result in rows or [{}]:
+                write([*row, *(self._cell(result.get(name)) for name in names)])
             yield buffer.getvalue().encode(errors="backslashreplace")
             buffer.seek(0)
             buffer.truncate()
-
-    def _cell(self, value: Any) -> str:
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            return json.dumps(value, ensure_ascii=False)
-        if not value.startswith(COMPUTED) or _is_number(value):
-            return value
-        self.marked += 1
-        return f"'{value}"
 
     def _cells(self) -> Iterator[tuple[int, list[str]]]:
         """Each row that is not blank, with the number of its last line."""
@@ -231,14 +245,6 @@ class Csv(Table):
                 raise self._wrong(f"has more than {MOST_BYTES >> 20} MiB", number)
             text = self._decoded(line, number)
             yield text.removeprefix(MARK) if number == 1 else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def added_names(wanted: Iterable[str], columns: Iterable[str], prefix: str) -> Mapping[str, str]:

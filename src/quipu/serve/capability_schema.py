@@ -124,6 +124,7 @@ def card(capability: Capability) -> dict[str, Any]:
         "description": capability.description,
         "phrases": list(capability.phrases),
         "text_field": capability.text_field,
+        "view": capability.view,
         "input": capability.input.model_json_schema(),
         "output": capability.output.model_json_schema(),
         "metric": measured and measured.metric,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
-from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from quipu.types import Chunks, FinishReason, Generator, Message, ToolCall, ToolCallDelta, Usage, joined_calls
+from quipu.types import Chunk, Chunks, FinishReason, Generator, Message, ToolCall, ToolCallDelta, Usage, joined_calls
+
+T = TypeVar("T")
 
 TOGETHER = 16
 """Most answers of one call that are at the model at once."""
@@ -45,30 +48,36 @@ class Calls:
         return joined_calls(self._deltas)
 
     def stream(self, messages: Sequence[Message], longest: int, *, tools: Sequence[Any] = ()) -> Steps[str, None, None]:
+        """The texts of ``chunks``. It may call ``tools``; its calls are in ``tool_calls``, when it is over."""
+        more = {"tools": tools} if tools else {}
+        with contextlib.closing(self.chunks(messages, longest, **more)) as chunks:
+            for chunk in chunks:
+                if tools:
+                    self._deltas += chunk.tool_calls
+                if chunk.text:
+                    yield chunk.text
+
+    def chunks(self, messages: Sequence[Message], longest: int, **more: Any) -> Steps[Chunk, None, None]:
         """The answer, piece by piece: at most ``longest`` tokens, and what the context has room for.
 
-        It may call ``tools``; its calls are in ``tool_calls``, when it is over.
-
-        A ``max_tokens`` of the caller's goes over both. Closing the iterator ends it. Raises ContextLengthExceeded when
-        the messages do not fit.
+        A ``max_tokens`` of the caller's goes over both; ``more`` is what the model's ``stream`` takes beside. Closing
+        the iterator ends it. Raises ContextLengthExceeded when the messages do not fit.
         """
-        options = dict(self._sampling)
+        options = {**self._sampling, **more}
+        tools = list(more.get("tools", ()))
         if options.get("max_tokens") is None:
-            told = [Message("user", json.dumps(list(tools), indent=8))] if tools else []  # as templates write them
+            told = [Message("user", json.dumps(tools, indent=8))] if tools else []  # as templates write them
             room = self.room([*messages, *told])
             # Without room the model is asked all the same: its refusal has the numbers and the remedy.
             options["max_tokens"] = min(longest, room) if room > 0 else None
         if tools:
-            options["tools"], self._deltas = tools, []
+            self._deltas = []
         with contextlib.closing(self.model.stream(messages, **options)) as chunks, self._registered(chunks):
             for chunk in () if self._ended else chunks:
                 if self._ended:
                     return
                 self._note(chunk.usage, chunk.finish_reason)
-                if tools:
-                    self._deltas += chunk.tool_calls
-                if chunk.text:
-                    yield chunk.text
+                yield chunk
 
     def close(self) -> None:
         """End every answer that is still being made; from any thread, idempotent."""
@@ -89,10 +98,12 @@ class Calls:
 
         Closing the iterator, or an error of one of them, ends all.
         """
-        with ThreadPoolExecutor(min(TOGETHER, max(1, len(conversations)))) as pool:
-            waiting = {
-                pool.submit(self.answer, messages, longest): place for place, messages in enumerate(conversations)
-            }
+        return self.all([partial(self.answer, messages, longest) for messages in conversations])
+
+    def all(self, asking: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
+        """The place and what comes of each of ``asking``, which call the model; see ``answers``."""
+        with ThreadPoolExecutor(min(TOGETHER, max(1, len(asking)))) as pool:
+            waiting = {pool.submit(ask): place for place, ask in enumerate(asking)}
             try:
                 for done in as_completed(waiting):
                     yield waiting[done], done.result()

@@ -33,7 +33,7 @@ export class CapabilityView {
 
   async _start(body) {
     if (this.busy) return;
-    const view = new ResultView(this._capability);
+    const view = new ResultView(this._capability, body, (values) => this._form.set(values));
     this._place.replaceChildren(view.element);
     show(view.element);
     this._set(new AbortController());

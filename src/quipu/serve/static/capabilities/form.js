@@ -48,6 +48,11 @@ export class Form {
     }
   }
 
+  /** Enter `values` by the names of fields. */
+  set(values) {
+    this._input.set(values);
+  }
+
   set busy(busy) {
     const active = this.element.contains(document.activeElement) && document.activeElement.matches(".run-row button");
     this._run.hidden = busy;

@@ -4,11 +4,17 @@ import { copyButton } from "../chat/copy.js";
 import { element } from "../chat/element.js";
 import { download } from "../chat/transfer.js";
 import { labelOf, resolved, sentence } from "./schema.js";
+import { spansView } from "./spans.js";
+
+const VIEWS = { spans: spansView };
 
 /** What one run shows. Everything that a model said is put in as text. */
 export class ResultView {
-  constructor(capability) {
+  /** `given` is what was sent, and `enter(values)` puts values into the form. */
+  constructor(capability, given, enter) {
     this._capability = capability;
+    this._given = given;
+    this._enter = enter;
     this._state = element("p", { class: "state" }, element("span", { class: "busy" }), "Waiting for the model …");
     this._bar = element("progress", { "aria-label": "Progress", hidden: true });
     this._live = element("pre", { class: "live", hidden: true, tabindex: "0", "aria-label": "What the model writes" });
@@ -43,10 +49,19 @@ export class ResultView {
       element("div", { class: "result-head" }, element("h2", {}, "Result"),
         copyButton("Copy the result", () => plain(output)),
         element("button", { type: "button", class: "button small", icon: "download", onclick: () => this._download(result) }, "JSON")),
-      fieldsOf(output, this._capability.output, this._capability.output),
+      this._output(output),
       told.length > 0 && element("ul", { class: "notes", "aria-label": "Notes" }, ...told.map((note) => element("li", {}, note))),
       element("p", { class: "note counts" }, counts(result, seconds)),
       text && text !== Object.values(output)[0] && element("details", { class: "more" }, element("summary", {}, "What the model wrote"), element("pre", { class: "live", tabindex: "0" }, text))));
+  }
+
+  /** The fields; where the capability has a view of its own, below that and folded. */
+  _output(output) {
+    const fields = fieldsOf(output, this._capability.output, this._capability.output);
+    const view = VIEWS[this._capability.view];
+    if (!view) return fields;
+    return element("div", {}, view(output, this._given[this._capability.text_field], this._enter),
+      element("details", { class: "more fields-more" }, element("summary", {}, "All fields"), fields));
   }
 
   stopped() {
@@ -114,7 +129,7 @@ function shown(value, kind, root) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "string") return element("div", { class: "said" }, value);
   if (typeof value !== "object") return `${value}`;
-  if (!Array.isArray(value)) return fieldsOf(value, kind, root);
+  if (!Array.isArray(value)) return kind.properties ? fieldsOf(value, kind, root) : element("pre", { class: "live", tabindex: "0" }, JSON.stringify(value, null, 2));
   const item = resolved(kind.items ?? {}, root);
   if (typeof value[0] === "object" && value[0] !== null) return tableOf(value, item, root);
   return element("ul", { class: "values" }, ...value.map((each) => element("li", {}, shown(each, item, root))));

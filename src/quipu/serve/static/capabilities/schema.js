@@ -1,6 +1,9 @@
 /** The parts of JSON schema that typed inputs and outputs are made of. */
 
-/** `schema` without its references and without null: {type, …, nullable}. `root` has the definitions. */
+/**
+ * `schema` without its references and without null: {type, …, nullable}. `root` has the definitions. What may be text
+ * or something else is text.
+ */
 export function resolved(schema, root) {
   if (schema.$ref) {
     const { $ref, ...rest } = schema;
@@ -9,9 +12,11 @@ export function resolved(schema, root) {
   const choices = schema.anyOf;
   if (!choices) return schema;
   const others = choices.filter((choice) => choice.type !== "null");
-  if (others.length !== 1) return schema;
   const { anyOf, ...rest } = schema;
-  return { ...resolved(others[0], root), ...rest, nullable: others.length < choices.length };
+  const nullable = others.length < choices.length;
+  const text = others.find((choice) => choice.type === "string");
+  if (others.length !== 1 && !text) return schema;
+  return { ...resolved(text ?? others[0], root), ...rest, nullable };
 }
 
 /** What a field is called on the page: "first_token_p50" is "First token p50". */
