@@ -11,7 +11,10 @@ from quipu.engine.json_fields import incomplete_fields
 SCHEMA = {
     "$ref": "#/$defs/order",
     "$defs": {
-        "order": {"type": "object", "properties": {"name": {}, "items": {"items": {"$ref": "#/$defs/item"}}, "note": {}}},
+        "order": {
+            "type": "object",
+            "properties": {"name": {}, "items": {"items": {"$ref": "#/$defs/item"}}, "note": {}},
+        },
         "item": {"properties": {"what": {}, "price/€": {}}},
     },
 }
@@ -26,7 +29,8 @@ SCHEMA = {
          ("items[0].price/€", "items", "note")),
         ('{"name": 12, "note": null}', '{"name": 12', ("name", "note", "items")),
         ('{"name": true, "note": null}', '{"name": true', ("note", "items")),
-        ('{"name": [1, 2], "other": {"a": [""]}}', '{"name": [1, 2], "other": {"a": [', ("other.a[0]", "other.a", "items", "note")),
+        ('{"name": [1, 2], "other": {"a": [""]}}', '{"name": [1, 2], "other": {"a": [',
+         ("other.a[0]", "other.a", "items", "note")),
         ('12', '12', ("",)),
         ('"ab"', '"a', ("",)),
         ('"ab"', '"ab"', ()),

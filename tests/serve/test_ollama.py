@@ -134,7 +134,7 @@ def test_version(server: Running) -> None:
         ("chat", {"options": {"num_ctx": 0}}, 400, "options.num_ctx should be greater than or equal to 1"),
         ("chat", {"options": {"temperature": -1}}, 400, "temperature must be between 0 and 100"),
         ("chat", {"tools": [{"type": "function"}]}, 400, "tools is not supported"),
-        ("chat", {"format": "xml"}, 400, "it must be \"json\" or a JSON Schema"),
+        ("chat", {"format": "xml"}, 400, 'it must be "json" or a JSON Schema'),
         ("chat", {"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, 400, "no field 'images'"),
         ("generate", {"prompt": "x", "raw": True, "system": "y"}, 400, "system is not used when raw is true"),
         ("generate", {"prompt": "x", "context": [1, 2]}, 400, "context is not supported"),

@@ -1,16 +1,15 @@
-"""Constraints compiled beside everything else: in threads of their own, of low priority, within budgets; and kept.
+"""Constraints compiled beside everything else: in threads of their own, within budgets; and kept.
 
 llguidance lets go of the interpreter lock while it compiles and cannot be interrupted. What may take any time is
 therefore tried in a process first (``grammar_trial.py``), one or two at once, and waits in a line of its own: a bomb
-keeps nobody waiting but other suspects.
+keeps nobody waiting but other suspects. The process has the lowest priority. The threads have not: one that holds the
+interpreter lock and is not given a processor holds up everyone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -54,8 +53,8 @@ class GrammarCompiler:
         self._tokenizer, self._end_ids, self._width = tokenizer, frozenset(end_ids), width
         self._kept: OrderedDict[bytes, Future[Grammar]] = OrderedDict()
         self._lock = threading.Lock()
-        self._plain = ThreadPoolExecutor(1, "quipu-grammar", _give_way)
-        self._suspects = ThreadPoolExecutor(SUSPECTS, "quipu-suspect", _give_way)
+        self._plain = ThreadPoolExecutor(1, "quipu-grammar")
+        self._suspects = ThreadPoolExecutor(SUSPECTS, "quipu-suspect")
         self._checking = ThreadPoolExecutor(1, "quipu-check")
         self._waiting = 0
         self._making = threading.Lock()
@@ -177,12 +176,6 @@ def _settling(future: Future[Grammar], work: Callable[..., None], *args: Any) ->
         work(*args)
     except BaseException as error:
         future.set_exception(error)
-
-
-def _give_way() -> None:
-    """Whoever generates goes first: on Linux a thread has a priority of its own."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _key(constraint: Constraint, name: str) -> bytes:
