@@ -58,17 +58,15 @@ def main(name: str) -> None:
                     lambda count=count: rate(model, TALK, count, max_tokens=96),
                     lambda count=count: rate(model, TALK, count, max_tokens=96, constraint=ANYTHING),
                 )
-                print(
-                    f"  {count:2} at once: free {free:7.1f} tokens/s, masked {masked:7.1f}: {free / masked - 1:+.1%} time"
-                )
+                cost = f"{free / masked - 1:+.1%} time"
+                print(f"  {count:2} at once: free {free:7.1f} tokens/s, masked {masked:7.1f}: {cost}")
             tokens = rate(model, EXTRACT, 1, constraint=Constraint("json_schema", SCHEMA), max_tokens=300)[1]
             free, extracted = alternating(
-                lambda: rate(model, TALK, 1, max_tokens=tokens),
+                lambda tokens=tokens: rate(model, TALK, 1, max_tokens=tokens),
                 lambda: rate(model, EXTRACT, 1, constraint=Constraint("json_schema", SCHEMA), max_tokens=300),
             )
-            print(
-                f"  extraction of {tokens} tokens: {extracted:.1f} tokens/s, free text {free:.1f}: x{extracted / free:.2f}"
-            )
+            gain = f"x{extracted / free:.2f}"
+            print(f"  extraction of {tokens} tokens: {extracted:.1f} tokens/s, free text {free:.1f}: {gain}")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from quipu.engine.load import load
     from quipu.engine.local import LocalModel
     from quipu.errors import QuipuError
-    from quipu.types import Chunk, Completion, Message, Sampling
+    from quipu.types import Chunk, Completion, Constraint, Message, Sampling
 
-__all__ = ["Chunk", "Completion", "LocalModel", "Message", "QuipuError", "Sampling", "load"]
+__all__ = ["Chunk", "Completion", "Constraint", "LocalModel", "Message", "QuipuError", "Sampling", "load"]
 __version__ = "0.1.0"
 
 # Imported when first used: the command line answers --help without paying for numpy.
@@ -25,7 +25,7 @@ _HOMES = {
     "load": "quipu.engine.load",
     "LocalModel": "quipu.engine.local",
     "QuipuError": "quipu.errors",
-} | dict.fromkeys(("Chunk", "Completion", "Message", "Sampling"), "quipu.types")
+} | dict.fromkeys(("Chunk", "Completion", "Constraint", "Message", "Sampling"), "quipu.types")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,19 @@ def test_what_is_asked(arguments, piped, asked, loads, standard_input, capsys):
     standard_input(piped)
     assert main(["chat", *arguments]) == 0
     assert capsys.readouterr().out == f"You said: {asked}\n"
+
+
+def test_an_answer_in_a_form(loads, standard_input, capsys, tmp_path):
+    standard_input(b"")
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["yes", "no"]}')
+    assert main(["chat", "-p", "hello", "--json-schema", str(schema)]) == 0
+    assert capsys.readouterr().out in ('"yes"\n', '"no"\n')
+    assert main(["chat", "-p", "hello", "--regex", "[0-9]{3}"]) == 0
+    assert re.fullmatch(r"\d{3}\n", capsys.readouterr().out)
+    schema.write_text("{")
+    assert main(["chat", "-p", "hello", "--json-schema", str(schema)]) == 1
+    assert f"{schema} is no JSON Schema" in capsys.readouterr().err
 
 
 def test_json(loads, standard_input, capsys):

@@ -127,7 +127,14 @@ def test_several_answers_and_penalties(real):
         jsonschema.validate(json.loads(choice.text), ORDER)
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1}, {"temperature": 0.8, "top_p": 0.9}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.8, "top_p": 0.9},
+        pytest.param({"temperature": 0}, marks=pytest.mark.slow),
+        pytest.param({"temperature": 1}, marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_tokens_alone_in_a_crowd_and_without_guesses(real, smollm2_file, options):
     options |= {"seed": 7, "max_tokens": 90}
     alone = real.chat(ASKED, constraint=SCHEMA, **options).choices[0]
@@ -147,9 +154,8 @@ def test_tokens_are_those_that_the_tokenizer_would_make_and_as_likely(real):
     prompt = real.prompt_ids(ASKED)
 
     def likelihood(ids):
-        logits = real.logits([*prompt, *ids]).astype(np.float64)
-        rows = logits[len(prompt) - 1 : -1]
-        return float((rows[np.arange(len(ids)), ids] - np.log(np.exp(rows).sum(axis=-1))).sum())
+        scores = real.generate([*prompt, *ids], max_tokens=0, prompt_logprobs=0).prompt_logprobs
+        return sum(score.logprob for score in scores[len(prompt) :])
 
     ours = [token for token in answer.choices[0].token_ids if not real.tokenizer.is_special(token)]
     canonical = real.tokenizer.encode(str(answer))
@@ -180,6 +186,27 @@ def test_too_few_tokens_for_any_answer_are_refused_with_the_number(fake):
     assert error.value.param == "max_tokens"
     with pytest.raises(ContextLengthExceeded, match=f"max_tokens asks for {len(EMPTY)} more"):
         fake.chat([{"role": "user", "content": "x" * 960}], constraint=SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "object"}, "{}"),
+        ({"type": "array", "minItems": 3, "items": {"type": "string"}}, '["", "", ""]'),
+        ({"type": "array", "items": {"type": "array"}}, "[]"),
+        ({"type": "string", "pattern": "foo|bar"}, '"foo"'),
+        ({"type": "string", "format": "email"}, '"0@[0.0.0.0]"'),
+        ({"type": "string", "minLength": 3}, '"}}}"'),
+        ({"type": "integer", "minimum": 1000}, "1000"),
+        ({"anyOf": [{"type": "object", "required": ["a"], "properties": {"a": {}}}, {"type": "null"}]}, "null"),
+        ({"$ref": "#/$defs/t", "$defs": {"t": {"properties": {"kids": {"items": {"$ref": "#/$defs/t"}}},
+                                               "required": ["kids"], "type": "object"}}}, '{"kids": []}'),
+    ],
+)  # fmt: skip
+def test_the_shortest_answer_is_short(fake, schema, text):
+    grammar = fake.compile(Constraint("json_schema", schema)).result()
+    assert len(grammar.shortest) <= len(text)
+    assert not grammar.check(fake.tokenizer.decode(grammar.shortest))
 
 
 def test_the_context_is_a_limit_too():
@@ -219,7 +246,7 @@ def test_preempted_answers_go_on_where_they_were():
         assert model.engine.stats().preempted
 
 
-@pytest.mark.parametrize("family", ["llama3", "llama4", "smollm2"])
+@pytest.mark.parametrize("family", ["llama3", pytest.param("llama4", marks=pytest.mark.slow), "smollm2"])
 def test_random_logits_become_valid_json_with_every_tokenizer(family, request):
     tokenizer = request.getfixturevalue(family)
     compiler = GrammarCompiler(tokenizer, tokenizer.eos_ids, tokenizer.vocabulary + 64)  # an output layer is padded

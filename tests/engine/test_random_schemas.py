@@ -59,7 +59,9 @@ def ask_all(model, seeds):
 
 def test_a_few_random_schemas(model):
     outcomes = ask_all(model, range(24))
-    assert outcomes["stop"] and outcomes["length"] and outcomes["stop"] + outcomes["length"] >= 12
+    assert outcomes["stop"]
+    assert outcomes["length"]
+    assert outcomes["stop"] + outcomes["length"] >= 12
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quipu.cli import options
@@ -11,7 +13,7 @@ from quipu.cli.answer import Answer
 from quipu.cli.conversation import Conversation
 from quipu.cli.terminal import faint, piped_text, print_json, printable, progress
 from quipu.errors import InvalidRequest
-from quipu.types import Prompt
+from quipu.types import Constraint, Prompt
 
 if TYPE_CHECKING:
     from quipu.engine.local import LocalModel
@@ -29,7 +31,8 @@ examples:
   quipu chat -p "What is the capital of Japan?" --temperature 0
   quipu chat -p "Summarize this:" < report.txt
   quipu chat -p "Once upon a time" --raw --max-tokens 50
-  quipu chat -p "Name a colour." --json"""
+  quipu chat -p "Name a colour." --json
+  quipu chat -p "A red chair and two tables." --json-schema order.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="tell the model how to behave")
     parser.add_argument("--raw", action="store_true", help="continue the text as it is, without a chat template")
     parser.add_argument("--json", action="store_true", help="print one JSON object: text, usage, timings")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json-schema", metavar="FILE", help="answer with JSON that validates against this schema")
+    form.add_argument("--regex", metavar="PATTERN", help="answer with a text that the whole pattern matches")
     options.add_sampling(parser)
     options.add_loading(parser)
     parser.set_defaults(usage_error=parser.error)
@@ -54,12 +60,28 @@ def run(arguments: argparse.Namespace) -> None:
     prompt = _prompt(arguments.prompt, piped_text(), raw=arguments.raw)
     if prompt is None and (arguments.raw or arguments.json):
         arguments.usage_error("--raw and --json need -p TEXT or piped text")
+    constraint = _constraint(arguments)
+    if prompt is None and constraint is not None:
+        arguments.usage_error("--json-schema and --regex need -p TEXT or piped text")
     with _load(arguments) as model:
         conversation = Conversation(arguments.system, sampling)
         if prompt is None:
             _interact(model, conversation)
         else:
-            _answer(model, prompt if arguments.raw else conversation.messages(prompt), sampling, arguments.json)
+            asked = prompt if arguments.raw else conversation.messages(prompt)
+            _answer(model, asked, sampling | {"constraint": constraint}, arguments.json)
+
+
+def _constraint(arguments: argparse.Namespace) -> Constraint | None:
+    """What the answer must look like. Raises InvalidRequest where the file holds no JSON."""
+    if arguments.regex is not None:
+        return Constraint("regex", arguments.regex)
+    if arguments.json_schema is None:
+        return None
+    try:
+        return Constraint("json_schema", json.loads(Path(arguments.json_schema).read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{arguments.json_schema} is no JSON Schema: {error}", param="json_schema") from None
 
 
 def _prompt(given: str | None, piped: str | None, *, raw: bool) -> str | None:

@@ -22,7 +22,7 @@ STEERING = b"\xff"
 """What llguidance writes a special token with; no text has this byte."""
 SHORTENINGS = 64
 """Tries to leave something out of a way."""
-CLOSERS = b'"}]0n,:. -1atfu[{'
+CLOSERS = b'"}]0n,:. -1atfu'
 """Bytes in the order in which they are tried."""
 
 
@@ -33,9 +33,12 @@ class Closing:
         self._tokens = tokens
         self._end = tokens.eos_token
         singles = {piece[0]: token for token, piece in reversed(list(enumerate(pieces))) if len(piece) == 1}
+        self._tilde = singles.get(ord("~"))
+        self._brackets = {singles[byte] for byte in b"}]" if byte in singles}
         self._quote = singles[CLOSERS[0]]
         self._closers = {singles[byte] for byte in CLOSERS[:3] if byte in singles}
         rest = [byte for byte in (*range(32, 127), *range(128, 256), *range(32)) if byte not in CLOSERS]
+        rest.sort(key=lambda byte: byte in b"[{")  # what opens comes last
         self._order = [singles[byte] for byte in (*CLOSERS, *rest) if byte in singles]
 
     def ends(self, matcher: LLMatcher, way: Sequence[int]) -> bool:
@@ -99,6 +102,8 @@ class Closing:
     ) -> list[int]:
         """What closes, or was not allowed before, else in turn: the same choice in the same place leads in circles."""
         options = [token for token in order if allowed[token]]
+        if self._tilde is not None and not allowed[self._tilde]:  # outside of strings: a bracket that closes is shorter
+            options.sort(key=lambda token: token not in self._brackets)
         if before is not None and not turn and options and options[0] not in self._closers:
             options = [token for token in options if not before[token]] or options
         if options:

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -107,7 +108,7 @@ class Guide:
 
     def fitting(self, guesses: Sequence[int]) -> int:
         """How many of ``guesses`` the grammar allows; 0 where tokens are forced: they are no guess."""
-        return 0 if self._queue else int(self._matcher.validate_tokens(list(guesses)))
+        return 0 if self._queue else self._fitting(guesses)
 
     def forget_masks(self) -> None:
         """A step begins: masks that were prepared for another are void."""
@@ -160,7 +161,7 @@ class Guide:
         p / P = p / P, as under the mask at once; and the best of all, if allowed, is the best of those allowed.
         """
         token = sampler.sample(logits) if sampler.takes_all else None
-        if token is None or not self._matcher.validate_tokens([token]):
+        if token is None or not self._fitting([token]):
             mask = self._masks.get(self._taken)
             token = sampler.sample(self._vocabulary.masking(logits, self._mask() if mask is None else mask))
         if token in self._vocabulary.end_ids:
@@ -175,6 +176,12 @@ class Guide:
         else:
             self._queue.extend(self._closing)
             self.written = self._bytes
+
+    def _fitting(self, tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` the grammar allows. An output layer may be padded with ids that are no tokens."""
+        size = len(self._vocabulary.pieces)
+        known = list(takewhile(lambda token: token < size, tokens))
+        return int(self._matcher.validate_tokens(known))
 
     def _taken_with(self, token: int) -> list[int]:
         """``token`` and what is forced after it, cut as the tokenizer would. The matcher is then behind them."""

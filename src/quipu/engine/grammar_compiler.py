@@ -1,8 +1,10 @@
-"""Constraints compiled beside everything else: in threads of their own, of low priority, within budgets; and kept.
+"""Constraints compiled beside everything else: in threads of their own, within budgets; and kept.
 
 llguidance lets go of the interpreter lock while it compiles and cannot be interrupted. What may take any time is
 therefore tried in a process first (``grammar_trial.py``), one or two at once, and waits in a line of its own: a bomb
-keeps nobody waiting but other suspects.
+keeps nobody waiting but other suspects. The process has the lowest priority, and so has the thread in which llguidance
+then compiles them, without the interpreter lock. The others have not: a thread that holds that lock and is not given a
+processor holds up everyone.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class GrammarCompiler:
         self._tokenizer, self._end_ids, self._width = tokenizer, frozenset(end_ids), width
         self._kept: OrderedDict[bytes, Future[Grammar]] = OrderedDict()
         self._lock = threading.Lock()
-        self._plain = ThreadPoolExecutor(1, "quipu-grammar", _give_way)
-        self._suspects = ThreadPoolExecutor(SUSPECTS, "quipu-suspect", _give_way)
+        self._plain = ThreadPoolExecutor(1, "quipu-grammar")
+        self._suspects = ThreadPoolExecutor(SUSPECTS, "quipu-suspect")
+        self._building = ThreadPoolExecutor(1, "quipu-build", _give_way)
         self._checking = ThreadPoolExecutor(1, "quipu-check")
         self._waiting = 0
         self._making = threading.Lock()
@@ -91,7 +94,7 @@ class GrammarCompiler:
 
     def close(self) -> None:
         """Compile nothing more. Idempotent."""
-        for pool in (self._plain, self._suspects, self._checking):
+        for pool in (self._plain, self._suspects, self._building, self._checking):
             pool.shutdown(wait=False, cancel_futures=pool is not self._checking)
 
     def _start(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> None:
@@ -116,7 +119,7 @@ class GrammarCompiler:
                 )
         checks = _checks(constraint, name)
         if plain:
-            self._compiled(constraint, name, checks, future)
+            self._compiled(constraint, name, checks, _built(self._known(), constraint), future)
         elif self._waiting >= MOST_WAITING:
             raise Overloaded(
                 f"{MOST_WAITING} constraints whose cost is not known wait to be tried; try again shortly", retry_after=5
@@ -130,15 +133,14 @@ class GrammarCompiler:
         with self._lock:
             self._waiting -= 1
         try_grammar(grammar_source(constraint), name)
-        self._compiled(constraint, name, checks, future)
+        matcher = self._building.submit(_built, self._known(), constraint).result()
+        self._compiled(constraint, name, checks, matcher, future)
 
-    def _compiled(self, constraint: Constraint, name: str, checks: Checks, future: Future[Grammar]) -> None:
+    def _compiled(
+        self, constraint: Constraint, name: str, checks: Checks, matcher: LLMatcher, future: Future[Grammar]
+    ) -> None:
         check, fields = checks
         vocabulary = self._known()
-        source = grammar_source(constraint)
-        matcher = LLMatcher(vocabulary.tokens, source, log_level=0, limits=limits())
-        if not matcher.is_error():
-            matcher.compute_bitmask()
         if matcher.is_error():
             raise complaint(matcher.get_error(), name)
         examples = filter(None, map(pattern_example, _patterns(constraint)))
@@ -172,17 +174,25 @@ class GrammarCompiler:
             return self._vocabulary
 
 
-def _settling(future: Future[Grammar], work: Callable[..., None], *args: Any) -> None:
-    try:
-        work(*args)
-    except BaseException as error:
-        future.set_exception(error)
+def _built(vocabulary: Vocabulary, constraint: Constraint) -> LLMatcher:
+    """Compiled, with the first mask, which shows what was put off until then."""
+    matcher = LLMatcher(vocabulary.tokens, grammar_source(constraint), log_level=0, limits=limits())
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    return matcher
 
 
 def _give_way() -> None:
     """Whoever generates goes first: on Linux a thread has a priority of its own."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def _settling(future: Future[Grammar], work: Callable[..., None], *args: Any) -> None:
+    try:
+        work(*args)
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def _key(constraint: Constraint, name: str) -> bytes:

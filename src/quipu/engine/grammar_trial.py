@@ -63,10 +63,10 @@ def complaint(error: str, name: str) -> InvalidRequest:
 
 
 def _main() -> None:
+    os.nice(19)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(19)
     from llguidance import LLMatcher
 
     from quipu.engine.grammar_text import limits

@@ -81,13 +81,13 @@ class _Reader:
 
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
         """``schema`` behind its references within the document, as far as they are pointers."""
-        schema = _mapping(schema)
+        found = _mapping(schema)
         for _ in range(MAX_REFERENCES):
-            reference = schema.get("$ref")
-            if not isinstance(reference, str) or "properties" in schema:
+            reference = found.get("$ref")
+            if not isinstance(reference, str) or "properties" in found:
                 break
-            schema = _mapping(_pointed(self._root, reference))
-        return schema
+            found = _mapping(_pointed(self._root, reference))
+        return found
 
     def _after_space(self, at: int) -> int:
         space = _SPACE.match(self._text, at)
