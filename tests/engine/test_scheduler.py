@@ -89,16 +89,31 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.schedule.finish(victim)
         self.alive.remove(victim)
 
-    @rule(token=st.integers(0, 2))
-    def step(self, token):
+    # ``guesses``: how many follow each decoding sequence's next token, and how many of them come true.
+    @rule(token=st.integers(0, 2), guesses=st.tuples(st.integers(0, 40), st.integers(0, 40)))
+    def step(self, token, guesses=(0, 0)):
         step = self.schedule.schedule()
         assert bool(step) == bool(self.alive), "with work to do, a step does something"
         decoding = [each for each in self.schedule.running if each.decoding]
         assert {id(each) for each in decoding} <= {id(each) for each, _ in step}, "every decoding sequence advances"
+        room = {}
+        for each in decoding:
+            held, free = len(each.blocks), self.schedule.pool.free
+            room[each] = self.schedule.extend(each, guesses[0])
+            assert 0 <= room[each] <= guesses[0]
+            assert len(each.blocks) * BLOCK_SIZE >= len(each.tokens) + room[each]
+            assert room[each] == guesses[0] or self.schedule.pool.free == 0, "what is free is given"
+            assert len(each.blocks) - held == free - self.schedule.pool.free
         for each, count in step:
-            self.compute(each, count)
+            self.compute(each, count, [token + 1] * room.get(each, 0))
         for each, count in step:
             self.schedule.advance(each, count)
+            if each in room:
+                true = min(room[each], guesses[1], self.wanted[each] - each.generated - 1)
+                each.tokens += [token + 1] * true
+                self.schedule.advance(each, true)
+                self.schedule.trim(each)
+                assert len(each.blocks) == blocks_for(len(each.tokens))
             if each.scores_prompt and each.computed >= each.prompt_length:
                 each.prompt_scores = [None] * each.prompt_length
             if each.remaining == 0:
@@ -107,13 +122,15 @@ class SchedulerMachine(RuleBasedStateMachine):
                     self.schedule.finish(each)
                     self.alive.remove(each)
 
-    def compute(self, each: Sequence, count: int):
+    def compute(self, each: Sequence, count: int, guesses: list[int]):
         assert 1 <= count <= each.remaining
         assert len(each.blocks) * BLOCK_SIZE >= each.computed + count
         for place in range(each.computed, each.computed + count):
             self.content[self.slot(each, place)] = each.tokens[place]
         read_back = [self.content[self.slot(each, place)] for place in range(each.computed + count)]
         assert read_back == each.tokens[: each.computed + count], "the cache holds this sequence's own tokens"
+        for place, guess in enumerate(guesses, each.computed + count):
+            self.content[self.slot(each, place)] = guess
 
     @staticmethod
     def slot(each: Sequence, place: int) -> int:
