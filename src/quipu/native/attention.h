@@ -154,14 +154,14 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     const int first = begin / BLOCK, last = (count + BLOCK - 1) / BLOCK;
     for (int block = first; block < last; ++block)
         score_block<kind, rows>(cache, blocks[block], head, queries, scores + block * BLOCK, stride);
-    const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const i32x16 lane = lane_numbers();
     for (int r = 0; r < rows; ++r) {
         float* row = scores + r * stride;
         f32x16 most = splat(NOTHING);
         for (int block = first; block < last; ++block) {
             const i32x16 key = lane + block * BLOCK;
             const i32x16 seen = (key >= begin) & (key < ends[r]);
-            const f32x16 score = seen ? load(row + block * BLOCK) : splat(NOTHING);
+            const f32x16 score = select(seen, load(row + block * BLOCK), splat(NOTHING));
             store(row + block * BLOCK, score);
             most = larger(score, most);
         }
@@ -170,7 +170,7 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
         for (int block = first; block < last; ++block) {
             const f32x16 score = load(row + block * BLOCK);
             // What is not seen weighs 0 exactly: a NaN that another sequence left there must not pass.
-            const f32x16 weight = score == splat(NOTHING) ? f32x16{} : exp(score - splat(maximum));
+            const f32x16 weight = select(score == splat(NOTHING), f32x16{}, exp(score - splat(maximum)));
             store(row + block * BLOCK, weight);
             total += weight;
         }

@@ -38,8 +38,8 @@ struct Group {
 #pragma GCC unroll 4
             for (int j = 0; j < 4; ++j) {
                 const u8x64 both = load_bytes(from + 64 * j);
-                quanta[j] = both & 15;
-                quanta[j + 4] = both >> 4;
+                quanta[j] = low_nibbles(both);
+                quanta[j + 4] = high_nibbles(both);
             }
         }
         if constexpr (five_bits) {
@@ -53,11 +53,6 @@ struct Group {
     static inline __attribute__((always_inline)) int32_t start(int32_t sum) {
         if constexpr (wide) return wide_start(sum);
         return -offset * sum;
-    }
-
-    static inline __attribute__((always_inline)) i32x16 products(i32x16 sums, u8x64 weights, int32_t four) {
-        if constexpr (wide) return dot_wide(sums, weights, four);
-        return dot(sums, weights, four);
     }
 };
 
@@ -79,11 +74,7 @@ inline __attribute__((always_inline)) void multiply_quantised(const Weight& weig
             const float* scales = x.scales + 2 * place;
             i32x16 first_half = i32x16{} + Group<kind>::start(x.sums[2 * place]);
             i32x16 second_half = i32x16{} + Group<kind>::start(x.sums[2 * place + 1]);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; ++j) {
-                first_half = Group<kind>::products(first_half, group.quanta[j], load_four(row + 4 * j));
-                second_half = Group<kind>::products(second_half, group.quanta[j + 4], load_four(row + 4 * j + 16));
-            }
+            dot<Group<kind>::wide>(first_half, second_half, group.quanta, row);
             const f32x16 both = fma(to_float(second_half), splat(scales[1]), to_float(first_half) * splat(scales[0]));
             total[t] = fma(both, group.scales, total[t]);
             if constexpr (Group<kind>::has_minimum)
