@@ -71,6 +71,8 @@ namespace {
 
 #if !defined(__AVX2__) || defined(__AVX512F__)
 
+constexpr int LOADED = 2;  // vectors that loops keep ready to meet several sums
+
 typedef float f32x16 __attribute__((vector_size(64)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
 typedef uint8_t u8x64 __attribute__((vector_size(64)));
@@ -224,17 +226,17 @@ inline i32x16 dot_four(i32x16 sums, u8x64 weights, int32_t four) {
 #endif
 }
 
-// A group of 32 columns: `first` takes in the products of the first half, `second` those of the other. Weights of
-// eight bits (`wide`) are stored as value + 128: with sums begun at wide_start() they give the dot product of the
-// signed values. Others are at most 31.
-template <bool wide>
-inline __attribute__((always_inline)) void dot(i32x16& first, i32x16& second, const u8x64* weights,
-                                               const int8_t* values) {
+// The products of sixteen columns, four vectors of weights that are at most 31, added to `sums`.
+inline __attribute__((always_inline)) i32x16 dot_narrow(i32x16 sums, const u8x64* weights, const int8_t* values) {
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-        first = dot_four(first, weights[j], load_four(values + 4 * j));
-        second = dot_four(second, weights[j + 4], load_four(values + 4 * j + 16));
-    }
+    for (int j = 0; j < 4; ++j) sums = dot_four(sums, weights[j], load_four(values + 4 * j));
+    return sums;
+}
+
+// The same for weights of eight bits, stored as value + 128. With `sums` begun at `wide_start` it gives the dot
+// product of the signed values.
+inline __attribute__((always_inline)) i32x16 dot_wide(i32x16 sums, const u8x64* weights, const int8_t* values) {
+    return dot_narrow(sums, weights, values);
 }
 
 inline int32_t wide_start(int32_t sum_of_activations) { return -128 * sum_of_activations; }

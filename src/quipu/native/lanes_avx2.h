@@ -13,6 +13,8 @@ namespace {
 
 #define EVERY_LANE inline __attribute__((always_inline))
 
+constexpr int LOADED = 1;  // two of them would leave no room for three pairs of sums in 16 registers
+
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 
 struct f32x16 {
@@ -200,12 +202,6 @@ EVERY_LANE i32x16 dot_wide(i32x16 sums, const u8x64* weights, const int8_t* valu
         sums = {half(sums.low, weights[j].low), half(sums.high, weights[j].high)};
     }
     return sums;
-}
-
-template <bool wide>
-EVERY_LANE void dot(i32x16& first, i32x16& second, const u8x64* weights, const int8_t* values) {
-    first = wide ? dot_wide(first, weights, values) : dot_narrow(first, weights, values);
-    second = wide ? dot_wide(second, weights + 4, values + 16) : dot_narrow(second, weights + 4, values + 16);
 }
 
 inline int32_t wide_start(int32_t) { return 0; }
