@@ -15,8 +15,8 @@ template <Kind kind>
 #if defined(__AVX512F__)
 constexpr int AT_ONCE = 8;  // eight sums, four weight vectors and eight totals fit 32 registers
 #elif defined(__AVX2__)
-// Of floats, as many as 16 registers have room for the sums of. Quantised weights have one sum for 32 columns, which may
-// lie in memory: decoding the weights again would cost more.
+// Floats: as many as have their sums in 16 registers. Quantised weights have one sum for 32 columns, which may lie in
+// memory: decoding the weights again would cost more.
 constexpr int AT_ONCE = quantised(kind) ? 8 : 3;
 #else
 constexpr int AT_ONCE = 4;
