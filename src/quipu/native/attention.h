@@ -12,10 +12,13 @@
 namespace quipu {
 namespace {
 
+// Queries that meet a piece of keys together; of those, how many meet a key while it is in registers.
 #if defined(__AVX512F__)
-constexpr int ROWS = 8;  // queries that meet a key while it is in a register
+constexpr int ROWS = 8, ROWS_AT_ONCE = 8;
+#elif defined(__AVX2__)
+constexpr int ROWS = 6, ROWS_AT_ONCE = 3;
 #else
-constexpr int ROWS = 4;
+constexpr int ROWS = 4, ROWS_AT_ONCE = 4;
 #endif
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 
@@ -34,34 +37,45 @@ inline __attribute__((always_inline)) f32x16 load_cached(const uint8_t* from, si
     return load_signed_bytes(reinterpret_cast<const int8_t*>(from) + place);
 }
 
-// sums[r] = keys[d ...] . queries[r][d ...] of the 16 keys of a block, for elements [d, end) of the head.
+// totals[r] = keys[d ...] . queries[r][d ...] of the 16 keys of a block, for elements [d, end) of the head.
 template <CacheKind kind, int rows>
 inline __attribute__((always_inline)) void score_elements(const uint8_t* keys, size_t at, int d, int end,
-                                                          const float* const* queries, f32x16* sums) {
-    f32x16 even[rows], odd[rows];  // two chains, so that few queries do not wait for every sum
+                                                          const float* const* queries, f32x16* totals) {
+    f32x16 sums[2][rows];  // of even and odd elements, so that few queries do not wait for every sum
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) even[r] = odd[r] = f32x16{};
+    for (int r = 0; r < rows; ++r) sums[0][r] = sums[1][r] = f32x16{};
     for (; d + 1 < end; d += 2) {
-        const f32x16 first = load_cached<kind>(keys, at + static_cast<size_t>(d) * BLOCK);
-        const f32x16 second = load_cached<kind>(keys, at + static_cast<size_t>(d + 1) * BLOCK);
+#pragma GCC unroll 2
+        for (int odd = 0; odd < 2; odd += LOADED) {
+            f32x16 elements[LOADED];
+#pragma GCC unroll 2
+            for (int e = 0; e < LOADED; ++e)
+                elements[e] = load_cached<kind>(keys, at + static_cast<size_t>(d + odd + e) * BLOCK);
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) {
-            even[r] = fma(first, splat(queries[r][d]), even[r]);
-            odd[r] = fma(second, splat(queries[r][d + 1]), odd[r]);
+            for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 2
+                for (int e = 0; e < LOADED; ++e)
+                    sums[odd + e][r] = fma(elements[e], splat(queries[r][d + odd + e]), sums[odd + e][r]);
         }
     }
     if (d < end) {
         const f32x16 last = load_cached<kind>(keys, at + static_cast<size_t>(d) * BLOCK);
-        for (int r = 0; r < rows; ++r) even[r] = fma(last, splat(queries[r][d]), even[r]);
+        for (int r = 0; r < rows; ++r) sums[0][r] = fma(last, splat(queries[r][d]), sums[0][r]);
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) sums[r] = even[r] + odd[r];
+    for (int r = 0; r < rows; ++r) totals[r] = sums[0][r] + sums[1][r];
 }
 
 // Scores of `rows` queries and the 16 keys of one block.
 template <CacheKind kind, int rows>
 inline __attribute__((always_inline)) void score_block(const LayerCache& cache, int block, int head,
                                                        const float* const* queries, float* scores, size_t stride) {
+    if constexpr (rows > ROWS_AT_ONCE) {  // the second half finds the keys in the nearest cache
+        constexpr int half = (rows + 1) / 2;
+        score_block<kind, half>(cache, block, head, queries, scores, stride);
+        score_block<kind, rows - half>(cache, block, head, queries + half, scores + half * stride, stride);
+        return;
+    }
     const size_t at = head_at(cache, block, head);
     f32x16 totals[rows];
     if constexpr (kind == CacheKind::INT8) {
@@ -154,14 +168,14 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     const int first = begin / BLOCK, last = (count + BLOCK - 1) / BLOCK;
     for (int block = first; block < last; ++block)
         score_block<kind, rows>(cache, blocks[block], head, queries, scores + block * BLOCK, stride);
-    const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const i32x16 lane = lane_numbers();
     for (int r = 0; r < rows; ++r) {
         float* row = scores + r * stride;
         f32x16 most = splat(NOTHING);
         for (int block = first; block < last; ++block) {
             const i32x16 key = lane + block * BLOCK;
             const i32x16 seen = (key >= begin) & (key < ends[r]);
-            const f32x16 score = seen ? load(row + block * BLOCK) : splat(NOTHING);
+            const f32x16 score = select(seen, load(row + block * BLOCK), splat(NOTHING));
             store(row + block * BLOCK, score);
             most = larger(score, most);
         }
@@ -170,7 +184,7 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
         for (int block = first; block < last; ++block) {
             const f32x16 score = load(row + block * BLOCK);
             // What is not seen weighs 0 exactly: a NaN that another sequence left there must not pass.
-            const f32x16 weight = score == splat(NOTHING) ? f32x16{} : exp(score - splat(maximum));
+            const f32x16 weight = select(score == splat(NOTHING), f32x16{}, exp(score - splat(maximum)));
             store(row + block * BLOCK, weight);
             total += weight;
         }
@@ -181,7 +195,14 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     // Only keys that someone sees: 0 times NaN is NaN.
     float* out = partial + 2;
     int d = 0;
-    constexpr int columns = ROWS == 8 && rows <= 4 ? 4 : 2;  // as many sums as fit the registers
+    // As many sums as fit the registers.
+#if defined(__AVX512F__)
+    constexpr int columns = rows <= 4 ? 4 : 2;
+#elif defined(__AVX2__)
+    constexpr int columns = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+#else
+    constexpr int columns = 2;
+#endif
     for (; d + columns * LANES <= cache.head_size; d += columns * LANES)
         weigh<kind, rows, columns>(cache, blocks, head, begin, count, scores, stride, d, out, width);
     for (; d + LANES <= cache.head_size; d += LANES)

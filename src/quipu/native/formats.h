@@ -22,7 +22,7 @@ enum class Kind : int { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 };
 constexpr int TILE = 16;   // rows
 constexpr int GROUP = 32;  // columns
 
-inline bool quantised(Kind kind) { return kind >= Kind::Q4_0; }
+constexpr bool quantised(Kind kind) { return kind >= Kind::Q4_0; }
 
 // Where the parts of a group begin, in bytes from its start, and how long a group and a tile are.
 struct TileLayout {

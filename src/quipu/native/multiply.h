@@ -1,4 +1,4 @@
-// Matrix products: tiles of 16 rows of packed weights times up to eight tokens held in registers.
+// Matrix products: tiles of 16 rows of packed weights times a few tokens at once.
 //
 // The sums of a token run over groups of columns in order, whether it comes alone or among others: its result is the
 // same bits in every batch.
@@ -10,13 +10,19 @@
 namespace quipu {
 namespace {
 
+// Tokens that meet weights while these are in registers.
+template <Kind kind>
 #if defined(__AVX512F__)
-constexpr int AT_ONCE = 8;  // tokens: eight sums, eight weight vectors and eight totals fit 32 registers
+constexpr int AT_ONCE = 8;  // eight sums, four weight vectors and eight totals fit 32 registers
+#elif defined(__AVX2__)
+// Floats: as many as have their sums in 16 registers. Quantised weights have one sum for 32 columns, which may lie in
+// memory: decoding the weights again would cost more.
+constexpr int AT_ONCE = quantised(kind) ? 8 : 3;
 #else
 constexpr int AT_ONCE = 4;
 #endif
 
-// A group of 32 columns of a tile: eight vectors of quanta, 16 scales, 16 minima.
+// What the quanta of a group mean.
 template <Kind kind>
 struct Group {
     static constexpr bool wide = kind == Kind::Q8_0;
@@ -24,40 +30,29 @@ struct Group {
     static constexpr bool has_minimum = kind == Kind::Q4_1 || kind == Kind::Q5_1;
     static constexpr int offset = kind == Kind::Q4_0 ? 8 : kind == Kind::Q5_0 ? 16 : 0;
 
-    u8x64 quanta[8];
-    f32x16 scales, minima;
-
-    inline __attribute__((always_inline)) Group(const uint8_t* group, const TileLayout& layout) {
-        scales = load_halves(reinterpret_cast<const uint16_t*>(group));
-        if constexpr (has_minimum) minima = load_halves(reinterpret_cast<const uint16_t*>(group + layout.minima));
+    // Of sixteen of its 32 columns, the first or the second ones: four vectors.
+    static inline __attribute__((always_inline)) void load(const uint8_t* group, const TileLayout& layout, int half,
+                                                           u8x64* quanta) {
         const uint8_t* from = group + layout.quanta;
-        if constexpr (wide) {
-#pragma GCC unroll 8
-            for (int j = 0; j < 8; ++j) quanta[j] = load_bytes(from + 64 * j);
-        } else {
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; ++j) {
+        for (int j = 0; j < 4; ++j) {
+            if constexpr (wide) {
+                quanta[j] = load_bytes(from + 64 * (4 * half + j));
+            } else {
                 const u8x64 both = load_bytes(from + 64 * j);
-                quanta[j] = both & 15;
-                quanta[j + 4] = both >> 4;
+                quanta[j] = half == 0 ? low_nibbles(both) : high_nibbles(both);
+            }
+            if constexpr (five_bits) {
+                uint64_t bits;
+                std::memcpy(&bits, group + layout.fifth_bits + 8 * (4 * half + j), 8);
+                quanta[j] = add_sixteen(quanta[j], bits);
             }
         }
-        if constexpr (five_bits) {
-            uint64_t bits[8];
-            std::memcpy(bits, group + layout.fifth_bits, 64);
-#pragma GCC unroll 8
-            for (int j = 0; j < 8; ++j) quanta[j] = add_sixteen(quanta[j], bits[j]);
-        }
     }
 
-    static inline __attribute__((always_inline)) int32_t start(int32_t sum) {
-        if constexpr (wide) return wide_start(sum);
-        return -offset * sum;
-    }
-
-    static inline __attribute__((always_inline)) i32x16 products(i32x16 sums, u8x64 weights, int32_t four) {
-        if constexpr (wide) return dot_wide(sums, weights, four);
-        return dot(sums, weights, four);
+    static inline __attribute__((always_inline)) i32x16 dot(int32_t sum, const u8x64* quanta, const int8_t* values) {
+        if constexpr (wide) return dot_wide(i32x16{} + wide_start(sum), quanta, values);
+        return dot_narrow(i32x16{} - offset * sum, quanta, values);
     }
 };
 
@@ -70,24 +65,29 @@ inline __attribute__((always_inline)) void multiply_quantised(const Weight& weig
     f32x16 total[tokens];
 #pragma GCC unroll 8
     for (int t = 0; t < tokens; ++t) total[t] = f32x16{};
-    for (int g = 0; g < groups; ++g) {
-        const Group<kind> group(tile + g * weight.layout.group, weight.layout);
+    for (int g = 0; g < groups; ++g, tile += weight.layout.group) {
+        f32x16 sums[tokens];
+        // Half a group at a time meets all tokens: that many weights stay in registers.
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+            u8x64 weights[4];
+            Group<kind>::load(tile, weight.layout, half, weights);
 #pragma GCC unroll 8
-        for (int t = 0; t < tokens; ++t) {
-            const int8_t* row = quanta + (static_cast<size_t>(t) * stride + g) * GROUP;
-            const size_t place = at + static_cast<size_t>(t) * stride + g;
-            const float* scales = x.scales + 2 * place;
-            i32x16 first_half = i32x16{} + Group<kind>::start(x.sums[2 * place]);
-            i32x16 second_half = i32x16{} + Group<kind>::start(x.sums[2 * place + 1]);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; ++j) {
-                first_half = Group<kind>::products(first_half, group.quanta[j], load_four(row + 4 * j));
-                second_half = Group<kind>::products(second_half, group.quanta[j + 4], load_four(row + 4 * j + 16));
+            for (int t = 0; t < tokens; ++t) {
+                const size_t place = 2 * (at + static_cast<size_t>(t) * stride + g) + half;
+                const int8_t* row = quanta + (static_cast<size_t>(t) * stride + g) * GROUP + LANES * half;
+                const f32x16 sum = to_float(Group<kind>::dot(x.sums[place], weights, row));
+                sums[t] = half == 0 ? sum * splat(x.scales[place]) : fma(sum, splat(x.scales[place]), sums[t]);
             }
-            const f32x16 both = fma(to_float(second_half), splat(scales[1]), to_float(first_half) * splat(scales[0]));
-            total[t] = fma(both, group.scales, total[t]);
-            if constexpr (Group<kind>::has_minimum)
-                total[t] = fma(group.minima, splat(x.scaled_sums[place]), total[t]);
+        }
+        const f32x16 scales = load_halves(reinterpret_cast<const uint16_t*>(tile));
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; ++t) total[t] = fma(sums[t], scales, total[t]);
+        if constexpr (Group<kind>::has_minimum) {
+            const f32x16 minima = load_halves(reinterpret_cast<const uint16_t*>(tile + weight.layout.minima));
+#pragma GCC unroll 8
+            for (int t = 0; t < tokens; ++t)
+                total[t] = fma(minima, splat(x.scaled_sums[at + static_cast<size_t>(t) * stride + g]), total[t]);
         }
     }
 #pragma GCC unroll 8
@@ -105,26 +105,31 @@ template <Kind kind, int tokens>
 inline __attribute__((always_inline)) void multiply_floats(const Weight& weight, const uint8_t* tile,
                                                            const Activations& x, int first, f32x16* totals) {
     const float* values = x.values + static_cast<size_t>(first) * x.cols;
-    f32x16 even[tokens], odd[tokens];  // two chains, so that one token alone does not wait for every sum
+    f32x16 sums[2][tokens];  // of even and odd columns, so that one token alone does not wait for every sum
 #pragma GCC unroll 8
-    for (int t = 0; t < tokens; ++t) even[t] = odd[t] = f32x16{};
+    for (int t = 0; t < tokens; ++t) sums[0][t] = sums[1][t] = f32x16{};
     int col = 0;
     for (; col + 1 < weight.cols; col += 2) {
-        const f32x16 first_column = load_column<kind>(tile, col), second_column = load_column<kind>(tile, col + 1);
+#pragma GCC unroll 2
+        for (int odd = 0; odd < 2; odd += LOADED) {
+            f32x16 columns[LOADED];
+#pragma GCC unroll 2
+            for (int c = 0; c < LOADED; ++c) columns[c] = load_column<kind>(tile, col + odd + c);
 #pragma GCC unroll 8
-        for (int t = 0; t < tokens; ++t) {
-            const float* row = values + static_cast<size_t>(t) * x.cols + col;
-            even[t] = fma(first_column, splat(row[0]), even[t]);
-            odd[t] = fma(second_column, splat(row[1]), odd[t]);
+            for (int t = 0; t < tokens; ++t) {
+                const float* row = values + static_cast<size_t>(t) * x.cols + col + odd;
+#pragma GCC unroll 2
+                for (int c = 0; c < LOADED; ++c) sums[odd + c][t] = fma(columns[c], splat(row[c]), sums[odd + c][t]);
+            }
         }
     }
     if (col < weight.cols) {
         const f32x16 last = load_column<kind>(tile, col);
         for (int t = 0; t < tokens; ++t)
-            even[t] = fma(last, splat(values[static_cast<size_t>(t) * x.cols + col]), even[t]);
+            sums[0][t] = fma(last, splat(values[static_cast<size_t>(t) * x.cols + col]), sums[0][t]);
     }
 #pragma GCC unroll 8
-    for (int t = 0; t < tokens; ++t) totals[t] = even[t] + odd[t];
+    for (int t = 0; t < tokens; ++t) totals[t] = sums[0][t] + sums[1][t];
 }
 
 template <Kind kind, int tokens>
@@ -146,7 +151,7 @@ __attribute__((noinline)) void multiply_tile(const Weight& weight, int index, co
     }
 }
 
-// The last `tokens` < AT_ONCE.
+// The last `tokens`, fewer than AT_ONCE.
 template <Kind kind, int most>
 void multiply_rest(int tokens, const Weight& weight, int index, const Activations& x, int first, float* out,
                    size_t out_stride, bool add) {
@@ -160,9 +165,9 @@ void multiply_kind(const Weight& weight, const Activations& x, int tokens, int f
     for (int index = first; index < last; ++index) {
         float* to = out + column + static_cast<size_t>(index) * TILE;
         int t = 0;
-        for (; t + AT_ONCE <= tokens; t += AT_ONCE)
-            multiply_tile<kind, AT_ONCE>(weight, index, x, t, to, out_stride, add);
-        if (t < tokens) multiply_rest<kind, AT_ONCE - 1>(tokens - t, weight, index, x, t, to, out_stride, add);
+        for (; t + AT_ONCE<kind> <= tokens; t += AT_ONCE<kind>)
+            multiply_tile<kind, AT_ONCE<kind>>(weight, index, x, t, to, out_stride, add);
+        if (t < tokens) multiply_rest<kind, AT_ONCE<kind> - 1>(tokens - t, weight, index, x, t, to, out_stride, add);
     }
 }
 

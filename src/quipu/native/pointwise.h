@@ -26,17 +26,15 @@ inline void store_row(float* row, int at, int count, f32x16 value) {
 inline float quantise_sixteen(f32x16 values, int8_t* quanta, int32_t* total) {
     // Magnitudes in the order of their bits, in which what is no number is the largest: it makes the scale none, so
     // that it cannot vanish on the way.
-    const int32_t bits = largest(reinterpret_cast<i32x16>(values) & 0x7fffffff);
+    const int32_t bits = largest(bits_of(values) & 0x7fffffff);
     const bool finite = bits < 0x7f800000;
     float most;
     std::memcpy(&most, &bits, 4);
     const float inverse = finite && most > 1e-30f ? 127.0f / most : 0.0f;
     const f32x16 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
     const f32x16 scaled = finite ? values * splat(inverse) : f32x16{};
-    const i32x16 rounded = reinterpret_cast<i32x16>(scaled + magic) - 0x4b400000;
-    typedef int8_t i8x16 __attribute__((vector_size(16)));
-    const i8x16 narrow = __builtin_convertvector(rounded, i8x16);
-    std::memcpy(quanta, &narrow, LANES);
+    const i32x16 rounded = bits_of(scaled + magic) - 0x4b400000;
+    store_signed_bytes(quanta, rounded);
     *total = sum(rounded);
     return finite ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
 }
