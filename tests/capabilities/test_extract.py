@@ -222,6 +222,13 @@ def test_a_number_beyond_floats_is_the_nearest():
     assert run(saying('{"buyer": "x", "total": -1e999}')).output.records[0]["total"] == -sys.float_info.max
 
 
+def test_of_a_name_that_is_there_twice_the_last_value_counts():
+    answer = '{"records": [{"buyer": "x"}, {"buyer": "y"}], "records": [{"buyer": {"a": "z"}, "buyer": "Nora Blake"}]}'
+    output = run(saying(answer), wanted="buyer:str", many=True).output
+    assert output.records == [{"buyer": "Nora Blake"}]
+    assert [(each.path, each.quoted) for each in output.values] == [("[0].buyer", True)]
+
+
 def test_half_a_surrogate_pair_is_no_text():
     output = run(saying(r'{"buyer": "a\ud800b", "total": 1}')).output
     assert output.records[0]["buyer"] == "a\ufffdb"

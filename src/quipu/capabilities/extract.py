@@ -194,16 +194,15 @@ class Extract(base.Answering):
 
     def rows(self, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A row for each record, and which of its fields the text does not have."""
-        rows = []
-        for number, record in enumerate(output["records"]):
-            start = f"[{number}]."
-            missing = [
-                each["path"].removeprefix(start)
-                for each in output["values"]
-                if each["path"].startswith(start) and not each["quoted"] and _is_quotable(each["value"])
-            ]
-            rows.append({**record, "not_in_text": ", ".join(missing)})
-        return rows
+        missing: dict[str, list[str]] = {}
+        for each in output["values"]:
+            if not each["quoted"] and _is_quotable(each["value"]):
+                number, _, path = each["path"].partition("].")
+                missing.setdefault(number, []).append(path)
+        return [
+            {**record, "not_in_text": ", ".join(missing.get(f"[{number}", ()))}
+            for number, record in enumerate(output["records"])
+        ]
 
     def make_probes(self) -> Iterator[Probe]:
         """Each paper of each kind in each language."""
