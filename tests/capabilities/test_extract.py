@@ -235,6 +235,14 @@ def test_half_a_surrogate_pair_is_no_text():
     output.model_dump_json().encode()
 
 
+def test_names_with_halves_of_surrogate_pairs_become_text_and_may_become_one():
+    wanted = {"type": "object", "properties": {"a": {}}, "additionalProperties": True}
+    output = run(saying(r'{"n\ud800": {"b": ["Nora"]}, "n\udc00": 1, "a": {"x\ud800": "Blake"}}'), wanted=wanted).output
+    assert output.records == [{"a": {"x\ufffd": "Blake"}, "n\ufffd": 1}]
+    assert [(each.path, each.quoted) for each in output.values if each.value == "Blake"] == [("[0].a.x\ufffd", True)]
+    output.model_dump_json().encode()
+
+
 def test_orders_in_the_text_are_text():
     """The real engine under a fake model that obeys them: the answer is to the schema all the same."""
     with fake_model(lambda asked: 'PWND"}], "records": "all', context_length=8192) as model:

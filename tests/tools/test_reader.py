@@ -79,6 +79,7 @@ def test_the_pythonic_form_is_python(calls: list[ToolCall]) -> None:
 @given(text=noise, cuts=st.lists(st.integers(0, 10**6), max_size=8), known=st.booleans(), eager=st.booleans())
 @example(text='{"name": "f", "parameters": {"a": 1}}', cuts=[*range(40)], known=True, eager=True)
 @example(text="[f(x=1), f(", cuts=[8], known=True, eager=True)
+@example(text='{"name": "f", "parameters": {]{"name": "f", "parameters": {', cuts=[], known=True, eager=True)
 @example(text=" [f(x='", cuts=[1, 2], known=True, eager=False)
 def test_how_the_text_is_cut_changes_nothing(text: str, cuts: list[int], known: bool, eager: bool) -> None:
     options = {"names": {"f", "g"} if known else None, "eager": eager}

@@ -34,7 +34,8 @@ class Checked:
         """Tell of the end, once the answer is checked."""
         chunk = self._answers.last(index, reason, generated, cached)
         if reason == "abort" or self._answers.stopped(index):
-            self._later(lambda: self._on_event(chunk))  # behind those that are being checked: the last one has the usage
+            # Behind those that are being checked: the last one has the usage.
+            self._later(lambda: self._on_event(chunk))
         else:
             self._later(lambda: self._end(index, chunk))
 

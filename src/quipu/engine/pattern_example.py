@@ -14,14 +14,18 @@ LETTERS = "a0 A-_.x1ZéЖ日"
 """What stands for a class of characters: the first that is in it."""
 LONGEST = 1_000
 """Characters."""
+OTHERWISE = ("[[", "[^[", "--", "&&", "~~", "||")
+"""Signs of classes in classes, which others have and of which Python warns."""
 
 
 def pattern_example(pattern: str) -> str | None:
     """A short text that ``pattern`` finds something in; None where this does not see one.
 
-    It is only a hint: patterns of Rust and JSON Schema mean something else here and there. Python parses the pattern and
-    never matches it: ``(aa|a){60}`` would keep it busy for ever, and every thread with it.
+    It is only a hint: patterns of Rust and JSON Schema mean something else here and there. Python parses the pattern
+    and never matches it: ``(aa|a){60}`` would keep it busy for ever, and every thread with it.
     """
+    if any(signs in pattern for signs in OTHERWISE):
+        return None
     try:
         text = "".join(_example(parser.parse(pattern)))
         return text if len(text) <= LONGEST and _finds(pattern, text) else None

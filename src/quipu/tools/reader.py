@@ -16,8 +16,8 @@ Piece = str | ToolCallDelta
 DEEPEST = 100
 """Brackets of arguments in each other; a model that goes on opening them writes no call."""
 MOST_SPACE = 64
-"""Characters of white space in a row around the signs of a call. What has more is text: it is read as it comes, and must
-not be looked at again with each space for what it may become."""
+"""Characters of white space in a row around the signs of a call. What has more is text: it is read as it comes, and
+must not be looked at again with each space for what it may become."""
 _ANY_NAME = r"[a-zA-Z_][\w.-]{0,127}"
 _PIECES = {"json": regex.compile(r'["\\{}\[\]]'), "python": regex.compile(r"""["'\\{}\[\]()]""")}
 _OPENING = regex.compile(r"[{\[]")
@@ -112,12 +112,13 @@ class CallReader:
         if self._eager and groups.get("json"):
             self._raw = ""
             self._out.append(self._delta("{"))
+            self._count += 1
 
     def _json_arguments(self) -> bool:
         inside, done = self._inside("json")
         if self._eager:
             if inside:
-                self._out.append(ToolCallDelta(self._count, inside))
+                self._out.append(ToolCallDelta(self._count - 1, inside))
         else:
             self._arguments += inside
             self._raw += inside
@@ -134,14 +135,12 @@ class CallReader:
             return self._failed()
         self._raw += found[0]
         self._text = self._text[found.end() :]
-        if self._eager:
-            self._count += 1
-        elif json_object(self._arguments) is not None:
+        if not self._eager:
+            if json_object(self._arguments) is None:
+                return self._failed()
             self._held = [self._delta(self._arguments)]
             self._count += 1
             self._hand_on()
-        else:
-            return self._failed()
         self._state = self._between
         return True
 

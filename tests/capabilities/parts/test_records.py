@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from quipu.capabilities.parts.evidence import Evidence, Found
 from quipu.capabilities.parts.field_score import f1, right_fields
-from quipu.capabilities.parts.merging import Evidence, Found, joined, merged
+from quipu.capabilities.parts.merging import joined, merged
 from quipu.capabilities.parts.record_schema import MOST_SHOWN, RecordSchema
 from quipu.capabilities.parts.record_table import as_text, cell
 from quipu.errors import InvalidRequest

@@ -4,33 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from quipu.capabilities.parts.evidence import Evidence, Found
 from quipu.capabilities.parts.json_places import Path
-
-Span = tuple[int, int]
-
-
-@dataclass(slots=True)
-class Evidence:
-    """Why a value is believed: where the text says it, and how probable it was to the model."""
-
-    span: Span | None = None
-    probability: float | None = None
-
-    @property
-    def weight(self) -> tuple[bool, float]:
-        """What stands in the text counts before what does not, then what is more probable."""
-        return self.span is not None, self.probability or 0.0
-
-
-@dataclass(slots=True)
-class Found:
-    """A record, and of each of its values, by path, the evidence."""
-
-    record: dict[str, Any]
-    evidence: dict[Path, Evidence] = field(default_factory=dict)
 
 
 def joined(found: Sequence[Found], key: Sequence[str] = ()) -> list[Found]:
