@@ -222,9 +222,24 @@ def test_a_number_beyond_floats_is_the_nearest():
     assert run(saying('{"buyer": "x", "total": -1e999}')).output.records[0]["total"] == -sys.float_info.max
 
 
+def test_of_a_name_that_is_there_twice_the_last_value_counts():
+    answer = '{"records": [{"buyer": "x"}, {"buyer": "y"}], "records": [{"buyer": {"a": "z"}, "buyer": "Nora Blake"}]}'
+    output = run(saying(answer), wanted="buyer:str", many=True).output
+    assert output.records == [{"buyer": "Nora Blake"}]
+    assert [(each.path, each.quoted) for each in output.values] == [("[0].buyer", True)]
+
+
 def test_half_a_surrogate_pair_is_no_text():
     output = run(saying(r'{"buyer": "a\ud800b", "total": 1}')).output
     assert output.records[0]["buyer"] == "a\ufffdb"
+    output.model_dump_json().encode()
+
+
+def test_names_with_halves_of_surrogate_pairs_become_text_and_may_become_one():
+    wanted = {"type": "object", "properties": {"a": {}}, "additionalProperties": True}
+    output = run(saying(r'{"n\ud800": {"b": ["Nora"]}, "n\udc00": 1, "a": {"x\ud800": "Blake"}}'), wanted=wanted).output
+    assert output.records == [{"a": {"x\ufffd": "Blake"}, "n\ufffd": 1}]
+    assert [(each.path, each.quoted) for each in output.values if each.value == "Blake"] == [("[0].a.x\ufffd", True)]
     output.model_dump_json().encode()
 
 

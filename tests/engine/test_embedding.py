@@ -9,8 +9,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 import quipu
+from quipu.engine.embedding import normalized
 from quipu.engine.fake import HIDDEN_SIZE, fake_model
-from quipu.engine.local import normalized
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest
 
 TINY = Path(__file__).parent.parent / "golden" / "llama3-tiny"

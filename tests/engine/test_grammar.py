@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import quipu
+from quipu.engine.answers import Answers
+from quipu.engine.checked import Checked
 from quipu.engine.fake import fake_model
 from quipu.engine.grammar_compiler import MAX_TEXT, MOST_WAITING, GrammarCompiler
 from quipu.engine.sampler import Sampler
-from quipu.errors import ContextLengthExceeded, InvalidRequest, Overloaded
+from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, Overloaded
 from quipu.types import Chunk, Constraint, Sampling
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -312,7 +314,7 @@ def test_what_cannot_be_kept_is_refused_by_keyword_and_path(fake, keywords, wher
         (Constraint("json_schema", BOMB), "more than the limit of 3 seconds to compile"),
         (Constraint("json_schema", {"enum": ["x" * 300_000]}), "the limit of 262144 for bytes"),
         (Constraint("json_schema", {"anyOf": [{} for _ in range(10_001)]}), "the limit of 10000 for schemas in it"),
-        (Constraint("regex", "a" * (MAX_TEXT + 1)), "the limit of 65536"),
+        (Constraint("regex", "a" * (MAX_TEXT + 1)), f"the limit of {MAX_TEXT}"),
         (Constraint("regex", "("), "regex parse error"),
         (Constraint("grammar", "start: nothing"), "unknown name"),
         (Constraint("json_schema", {"const": float("nan")}), "not JSON"),
@@ -387,3 +389,38 @@ def test_many_random_requests_at_once_never_hang(fake):
     with ThreadPoolExecutor(16) as pool:
         for future in [pool.submit(ask, chance.randint(0, 1000)) for _ in range(100)]:
             future.result(30)
+
+
+def test_closing_tells_all_whose_constraints_wait():
+    with fake_model() as model:
+        compiling = [model.compile(Constraint("regex", f"a{{{count}}}b")) for count in range(1, 20)]
+    told = {type(each.exception(timeout=30)) for each in compiling}
+    assert EngineStopped in told
+    assert told <= {EngineStopped, type(None)}
+
+
+def test_a_refusal_that_is_kept_holds_nothing_of_those_who_hear_of_it(fake):
+    def refused():
+        with pytest.raises(InvalidRequest) as caught:
+            fake.chat(HELLO, constraint=Constraint("json_schema", {"not": {}}))
+        return caught.value, len(caught.traceback)
+
+    first, *others = [refused() for _ in range(5)]
+    assert len({id(error) for error, _ in others}) == len(others)
+    assert len({depth for _, depth in others}) == 1
+    assert {(str(error), error.param) for error, _ in others} == {(str(first[0]), first[0].param)}
+
+
+def test_the_last_chunk_has_the_usage_also_while_another_answer_is_checked(fake):
+    events, later = [], []
+    guides = [fake.compile(Constraint("json_schema", True)).result().guide() for _ in range(2)]
+    answers = Answers(fake.tokenizer, 1, Sampling(n=2), events.append, continues=True, use=None)
+    checked = Checked(answers, guides, events.append, later.append)
+    for index in range(2):
+        checked.token(index, *fake.tokenizer.encode("1"), None)
+    checked.finished(0, "stop", 1, 0)
+    checked.finished(1, "abort", 1, 0)
+    for work in later:
+        work()
+    finished = [event for event in events if event.finish_reason is not None]
+    assert [(event.index, event.usage is not None) for event in finished] == [(0, False), (1, True)]

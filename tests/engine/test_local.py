@@ -10,7 +10,7 @@ import pytest
 
 import quipu
 from quipu.engine.fake import fake_model
-from quipu.engine.local import Stream
+from quipu.engine.stream import Stream
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, MissingTemplate, UnsupportedCheckpoint
 from quipu.types import Chunk, Completion, Message, Sampling
 

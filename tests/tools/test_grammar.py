@@ -11,6 +11,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from quipu.engine.grammar_text import LIMITS
+from quipu.errors import InvalidRequest
 from quipu.tools.grammar import MOST_CALLS, call_grammar
 from quipu.tools.reader import read
 from quipu.tools.tool import ToolUse
@@ -188,3 +189,17 @@ def test_long_text_stays_cheap() -> None:
     made.compute_bitmask()
     assert not made.is_error(), made.get_error()
     assert made.is_accepting()
+
+
+def test_definitions_that_many_arguments_refer_to_do_not_fill_memory():
+    """Each argument that refers brings all definitions along: 47 kB of a schema were 17 MB of a grammar."""
+    definitions = {f"d{i}": {"type": "string", "maxLength": i + 1} for i in range(600)}
+
+    def grammar(used: int) -> str:
+        properties = {f"p{i}": {"$ref": f"#/$defs/d{i % used}"} for i in range(600)}
+        parameters = {"type": "object", "properties": properties, "$defs": definitions}
+        return call_grammar(ToolUse.of([{"name": "f", "parameters": parameters}]), "pythonic")
+
+    assert grammar(1).count('"maxLength": 600') == 2, "arguments that are alike share a rule, and JSON has its own"
+    with pytest.raises(InvalidRequest, match="tools make a grammar of more than 524288 characters"):
+        grammar(600)

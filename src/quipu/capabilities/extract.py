@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -18,27 +15,21 @@ from quipu.capabilities import base
 from quipu.capabilities.base import Delta, Event, Probe, Progress, Score, Source, Typed, required_text, result_of
 from quipu.capabilities.parts import sentence
 from quipu.capabilities.parts.calls import Calls
-from quipu.capabilities.parts.confidence import Probabilities, confidence, is_calibrated
+from quipu.capabilities.parts.confidence import confidence, is_calibrated
+from quipu.capabilities.parts.constrained import ConstrainedAnswer, constrained
+from quipu.capabilities.parts.evidence import Evidence, Found, found_in
 from quipu.capabilities.parts.extract_request import request
 from quipu.capabilities.parts.field_score import f1, right_fields
-from quipu.capabilities.parts.json_places import Path, places
-from quipu.capabilities.parts.merging import Evidence, Found, joined, merged
+from quipu.capabilities.parts.json_places import Path
+from quipu.capabilities.parts.merging import joined, merged
 from quipu.capabilities.parts.notations import Notation, schema_of, written
 from quipu.capabilities.parts.papers import LETTERS, WANTED, Paper, papers
-from quipu.capabilities.parts.quotations import Quotations
 from quipu.capabilities.parts.record_schema import RECORDS, RecordSchema
 from quipu.capabilities.parts.record_table import Format, as_text
-from quipu.capabilities.parts.sections import sections
-from quipu.errors import ContextLengthExceeded, InvalidRequest, Unparsed, did_you_mean, field_path
-from quipu.types import Chunk, Constraint, Generator, Message, TokenLogprob
+from quipu.capabilities.parts.section_plan import SHORTEST_ANSWER, SectionPlan
+from quipu.errors import InvalidRequest, did_you_mean, field_path
+from quipu.types import Generator, Message
 
-SECTION = 2000
-"""Most tokens read at once, also where the context is longer: models miss more of what they read the more it is."""
-SMALLEST_SECTION = 128
-SHORTEST_ANSWER = 256
-"""Tokens that an answer may take, however short its text; a longer text's answer may take as many as the text."""
-TRIES = 20
-"""Places where JSON could begin in an answer that is looked at."""
 WANTED_HELP = (
     "What to extract: a sentence; columns (name:str, total:float); a field a line (total: in euros); choices (spam | "
     "ham); a regular expression between slashes; or a JSON Schema."
@@ -131,7 +122,7 @@ class Extract(base.Answering):
     def parse(self, text: str, given: Input) -> Output:
         """The JSON in it, checked, with the places of its values in the text."""
         shape = _shape(given)
-        found = _found(_Answer(text), shape, given.text, 0)
+        found = _read(ConstrainedAnswer(text), shape, given.text, 0)
         return _output(joined(found, given.key) if shape.many else found, shape, given, "")
 
     def render(self, output: Output, given: Input) -> str:
@@ -154,22 +145,21 @@ class Extract(base.Answering):
             given = given.model_copy(update=self.settled(model, said, sampling, calls))
         shape = _shape(given)
         _check_key(given, shape)
-        reading = _Reading(model, given, shape)
-        pieces = reading.planned(given.text)
+        plan = SectionPlan(model, shape)
+        pieces = plan.sections(given.text, given.max_calls)
         starts = [0, *accumulate(map(len, pieces))]
-        answers: dict[int, _Answer] = {}
+        answers: dict[int, ConstrainedAnswer] = {}
         if len(pieces) == 1:
-            answer = answers[0] = _Answer()
-            for chunk in _constrained(calls, request(given.text, shape), self.longest(given), shape.answer):
+            answer = answers[0] = ConstrainedAnswer()
+            for chunk in constrained(calls, request(given.text, shape), self.longest(given), shape.answer):
                 answer.take(chunk)
                 if chunk.text:
                     yield Delta(chunk.text)
         else:
-            longest = reading.size + SHORTEST_ANSWER
-            for place, answer in calls.all([partial(_asked, calls, piece, shape, longest) for piece in pieces]):
+            for place, answer in calls.all([partial(_asked, calls, piece, shape, plan.longest) for piece in pieces]):
                 answers[place] = answer
                 yield Progress(len(answers), len(pieces), "reading sections")
-        read = (_found(answers[place], shape, piece, starts[place]) for place, piece in enumerate(pieces))
+        read = (_read(answers[place], shape, piece, starts[place]) for place, piece in enumerate(pieces))
         found = list(chain.from_iterable(read))
         kept = joined(found, given.key) if shape.many else [reduce(merged, found)]
         output = _output(kept, shape, given, model.facts.name)
@@ -184,26 +174,25 @@ class Extract(base.Answering):
         if not isinstance(wanted, str) or not wanted.strip() or schema_of(wanted, notation) is not None:
             return fields
         calls = calls or Calls(model, {**self.sampling, **sampling})
-        answer = _Answer()
+        answer = ConstrainedAnswer()
         # Not by chance, whatever values are: a batch that is taken up again has to come to the same fields.
         asked = sentence.request(wanted)
-        for chunk in _constrained(calls, asked, sentence.LONGEST, sentence.FIELDS, temperature=0):
+        for chunk in constrained(calls, asked, sentence.LONGEST, sentence.FIELDS, temperature=0):
             answer.take(chunk)
         schema = json.dumps(sentence.schema_from(answer.text), ensure_ascii=False)
         return {**fields, "wanted": schema, "notation": "schema"}
 
     def rows(self, output: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A row for each record, and which of its fields the text does not have."""
-        rows = []
-        for number, record in enumerate(output["records"]):
-            start = f"[{number}]."
-            missing = [
-                each["path"].removeprefix(start)
-                for each in output["values"]
-                if each["path"].startswith(start) and not each["quoted"] and _is_quotable(each["value"])
-            ]
-            rows.append({**record, "not_in_text": ", ".join(missing)})
-        return rows
+        missing: dict[str, list[str]] = {}
+        for each in output["values"]:
+            if not each["quoted"] and _is_quotable(each["value"]):
+                number, _, path = each["path"].partition("].")
+                missing.setdefault(number, []).append(path)
+        return [
+            {**record, "not_in_text": ", ".join(missing.get(f"[{number}", ()))}
+            for number, record in enumerate(output["records"])
+        ]
 
     def make_probes(self) -> Iterator[Probe]:
         """Each paper of each kind in each language."""
@@ -265,53 +254,6 @@ class Extract(base.Answering):
         }
 
 
-@dataclass(slots=True)
-class _Answer:
-    """One answer of the model with what is known of its tokens."""
-
-    text: str = ""
-    tokens: list[TokenLogprob] = field(default_factory=list)
-    incomplete: tuple[str, ...] = ()
-
-    def take(self, chunk: Chunk) -> None:
-        """Add the next piece."""
-        self.text += chunk.text
-        self.tokens += chunk.logprobs
-        self.incomplete = self.incomplete or chunk.incomplete
-
-
-class _Reading:
-    """How a text is read by a model: in sections of which size."""
-
-    def __init__(self, model: Generator, given: Input, shape: RecordSchema) -> None:
-        self.model, self.given = model, given
-        self.room = model.context_length - model.count(request("", shape)) - 16
-        self.size = min(SECTION, (self.room - SHORTEST_ANSWER) // 2)
-        """Tokens of a section; its answer may have as many and ``SHORTEST_ANSWER`` more."""
-
-    def planned(self, text: str) -> list[str]:
-        """The sections of ``text``. Raises ContextLengthExceeded and InvalidRequest with the numbers."""
-        if self.size < SMALLEST_SECTION:
-            raise ContextLengthExceeded(
-                f"the context of this model, {self.model.context_length} tokens, leaves {max(0, self.size)} for a text "
-                f"beside what is wanted and an answer; it takes {SMALLEST_SECTION}. Want fewer fields, or load the "
-                "model with a larger --context.",
-                param="wanted",
-            )
-        pieces: list[str] = []
-        for piece in sections(text, self.size, lambda piece: self.model.count([Message("user", piece)])):
-            pieces.append(piece)
-            if len(pieces) > self.given.max_calls:
-                calls = len(pieces) * len(text) // sum(map(len, pieces))
-                raise InvalidRequest(
-                    f"a text of {len(text):,} characters takes about {calls:,} calls of this model, in sections of "
-                    f"{self.size:,} tokens; max_calls is {self.given.max_calls}. Give a shorter text, or raise "
-                    "max_calls.",
-                    param="max_calls",
-                )
-        return pieces
-
-
 @lru_cache(maxsize=64)
 def _shaped(wanted: str, notation: Notation, many: bool) -> RecordSchema:
     schema = schema_of(wanted, notation)
@@ -331,87 +273,17 @@ def _check_key(given: Input, shape: RecordSchema) -> None:
             raise InvalidRequest(f"key names {name!r:.80}, no field of a record; {hint}", param=f"key[{place}]")
 
 
-def _constrained(
-    calls: Calls, messages: Sequence[Message], longest: int, schema: Mapping[str, Any], **more: Any
-) -> Iterator[Chunk]:
-    """An answer to ``schema``, with probabilities where the model tells any. What is wrong with it, ``wanted`` is."""
-    constraint = Constraint("json_schema", schema)
-    try:
-        yield from calls.chunks(messages, longest, constraint=constraint, logprobs=0, **more)
-    except InvalidRequest as error:
-        if error.param == "logprobs":  # an endpoint that tells none
-            yield from calls.chunks(messages, longest, constraint=constraint, **more)
-        elif str(error.param).startswith(("json_schema", "constraint")):
-            raise InvalidRequest(f"what is wanted cannot be extracted: {error}", param="wanted") from None
-        else:
-            raise
-
-
-def _asked(calls: Calls, text: str, shape: RecordSchema, longest: int) -> _Answer:
+def _asked(calls: Calls, text: str, shape: RecordSchema, longest: int) -> ConstrainedAnswer:
     """The whole answer about a section."""
-    answer = _Answer()
-    for chunk in _constrained(calls, request(text, shape), longest, shape.answer):
+    answer = ConstrainedAnswer()
+    for chunk in constrained(calls, request(text, shape), longest, shape.answer):
         answer.take(chunk)
     return answer
 
 
-def _found(answer: _Answer, shape: RecordSchema, text: str, start: int) -> list[Found]:
-    """The records of an answer about ``text``, which begins at ``start`` of all text, with their evidence."""
+def _read(answer: ConstrainedAnswer, shape: RecordSchema, text: str, start: int) -> list[Found]:
     required_text(answer.text, "data")
-    begin, value = _json_in(answer.text)
-    records = [_without_halves(record) for record in shape.records(value, answer.text)]
-    found = [Found(record) for record in records]
-    quotations = Quotations(text)
-    probabilities = Probabilities(answer.text, answer.tokens)
-    listed = isinstance(value, dict) and shape.many and set(value) == {RECORDS}
-    for place in places(answer.text, begin):
-        path = place.path[1:] if listed else place.path if isinstance(value, list) else (0, *place.path)
-        if len(path) > 1:
-            each = found[int(path[0])]
-            span = quotations.find(_at(each.record, path[1:]))
-            each.evidence[path[1:]] = Evidence(
-                span and (span[0] + start, span[1] + start), probabilities.of(place.start, place.end)
-            )
-    return found
-
-
-def _json_in(text: str) -> tuple[int, Any]:
-    """The first JSON object or list in an answer, and where it begins. Raises Unparsed."""
-    for opening in islice(re.finditer(r"[{\[]", text), TRIES):
-        try:
-            return opening.start(), DECODER.raw_decode(text, opening.start())[0]
-        except (ValueError, RecursionError):
-            continue
-    raise Unparsed(f"the model's answer, {text.strip()[:80]!r}, has no JSON", text=text)
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _finite(written: str) -> float:
-    """The nearest float: JSON has numbers beyond them, and an output has no infinity."""
-    value = float(written)
-    return math.copysign(min(abs(value), sys.float_info.max), value)
-
-
-DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number)
-
-
-def _without_halves(value: Any) -> Any:
-    """JSON may have one half of a surrogate pair, which no UTF-8 has: U+FFFD instead."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_without_halves(name): _without_halves(each) for name, each in value.items()}
-    return [_without_halves(each) for each in value] if isinstance(value, list) else value
-
-
-def _at(value: Any, path: Path) -> Any:
-    """The text or number there; None for anything else."""
-    for part in path:
-        value = value.get(part) if isinstance(value, dict) else value[part]
-    return value if isinstance(value, str | int | float) else None
+    return found_in(answer.text, answer.tokens, shape, text, start)
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -451,7 +323,7 @@ def _is_quotable(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
-def _notes(output: Output, answers: Mapping[int, _Answer], twice: int, model: str) -> Iterator[str]:
+def _notes(output: Output, answers: Mapping[int, ConstrainedAnswer], twice: int, model: str) -> Iterator[str]:
     if len(answers) > 1:
         yield f"read in {len(answers)} sections"
     if twice:

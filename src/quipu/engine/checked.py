@@ -4,40 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from quipu.engine.request import Score
+from quipu.engine.answers import Answers
 from quipu.errors import QuipuError
 from quipu.types import Chunk, FinishReason
 
 if TYPE_CHECKING:
     from quipu.engine.grammar import Guide
-
-
-class Answers(Protocol):
-    """The listener within: it tells chunks, and here it is asked for the last one instead."""
-
-    def prompt_scored(self, index: int, scores: list[Score]) -> None:
-        """See ``request.Listener``."""
-
-    def token(self, index: int, token: int, score: Score | None) -> bool:
-        """See ``request.Listener``."""
-        ...
-
-    def failed(self, index: int, error: QuipuError) -> None:
-        """See ``request.Listener``."""
-
-    def last(self, index: int, reason: FinishReason, generated: int, cached: int) -> Chunk:
-        """The last chunk of answer ``index``."""
-        ...
-
-    def text(self, index: int) -> str:
-        """All text of answer ``index``; after ``last``."""
-        ...
-
-    def stopped(self, index: int) -> bool:
-        """Whether a stop string ended answer ``index``."""
-        ...
 
 
 class Checked:
@@ -60,7 +34,8 @@ class Checked:
         """Tell of the end, once the answer is checked."""
         chunk = self._answers.last(index, reason, generated, cached)
         if reason == "abort" or self._answers.stopped(index):
-            self._on_event(chunk)
+            # Behind those that are being checked: the last one has the usage.
+            self._later(lambda: self._on_event(chunk))
         else:
             self._later(lambda: self._end(index, chunk))
 

@@ -28,7 +28,7 @@ from quipu.engine.closing import STEERING, Closing
 from quipu.engine.sampler import Sampler
 from quipu.engine.token_mask import Mask, Masking
 from quipu.errors import InvalidRequest
-from quipu.types import FinishReason
+from quipu.types import FinishReason, Sampling
 
 RECENT = 0.7
 """What earlier masks count beside the last one for the time that the next may take."""
@@ -71,6 +71,21 @@ class Grammar:
     def guide(self) -> Guide:
         """For one more answer."""
         return Guide(self)
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Raise InvalidRequest, by field name, for what cannot be had together with this grammar."""
+        for name in ("ignore_eos", "min_tokens"):
+            if getattr(sampling, name):
+                raise InvalidRequest(
+                    f"{name} cannot be kept together with a constraint; leave one of them out", param=name
+                )
+        least = len(self.shortest)
+        if sampling.max_tokens is not None and sampling.max_tokens < least:
+            raise InvalidRequest(
+                f"max_tokens is {sampling.max_tokens}, and the shortest answer found that keeps to the constraint has "
+                f"{least} tokens; ask for at least so many",
+                param="max_tokens",
+            )
 
 
 class Guide:

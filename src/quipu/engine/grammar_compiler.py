@@ -10,13 +10,14 @@ processor holds up everyone.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -75,7 +76,7 @@ class GrammarCompiler:
             known = self._kept.get(key)
             if known is not None and not _may_differ(known):
                 self._kept.move_to_end(key)
-                return known
+                return _own(known)
             future: Future[Grammar] = Future()
             future.set_running_or_notify_cancel()  # one who stops waiting must not cancel it for the others
             self._kept[key] = future
@@ -100,9 +101,9 @@ class GrammarCompiler:
     def _start(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: Any) -> None:
         future: Future[Grammar] = args[-1]
         try:
-            pool.submit(_settling, future, work, *args)
+            pool.submit(_settling, future, work, *args).add_done_callback(partial(_settle_cancelled, future))
         except RuntimeError:
-            future.set_exception(EngineStopped("the model was closed while a constraint was being compiled"))
+            future.set_exception(_closed())
 
     def _checked(self, constraint: Constraint, name: str, future: Future[Grammar]) -> None:
         """Refuse what can be refused at a look; go on here with what is cheap for sure, elsewhere with suspects."""
@@ -133,7 +134,10 @@ class GrammarCompiler:
         with self._lock:
             self._waiting -= 1
         try_grammar(grammar_source(constraint), name)
-        matcher = self._building.submit(_built, self._known(), constraint).result()
+        try:
+            matcher = self._building.submit(_built, self._known(), constraint).result()
+        except (RuntimeError, CancelledError):
+            raise _closed() from None
         self._compiled(constraint, name, checks, matcher, future)
 
     def _compiled(
@@ -186,6 +190,26 @@ def _give_way() -> None:
     """Whoever generates goes first: on Linux a thread has a priority of its own."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def _closed() -> EngineStopped:
+    return EngineStopped("the model was closed while a constraint was being compiled")
+
+
+def _settle_cancelled(future: Future[Grammar], work: Future[None]) -> None:
+    """Closing takes back what waits; who waits for it must hear of that."""
+    if work.cancelled():
+        future.set_exception(_closed())
+
+
+def _own(known: Future[Grammar]) -> Future[Grammar]:
+    """A refusal of one's own: each raising of an error adds its frames, with all they hold, to that error."""
+    error = known.exception() if known.done() else None
+    if error is None:
+        return known
+    mine: Future[Grammar] = Future()
+    mine.set_exception(copy.copy(error).with_traceback(None))
+    return mine
 
 
 def _settling(future: Future[Grammar], work: Callable[..., None], *args: Any) -> None:

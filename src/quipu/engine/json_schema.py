@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import jsonschema_rs
 
 from quipu.errors import InvalidRequest, did_you_mean, field_path
+from quipu.types import finite
 
 MAX_BYTES = 256 << 10
 """Of a schema as JSON."""
@@ -124,7 +124,7 @@ def patterns_in(schema: Mapping[str, Any] | bool) -> list[str]:
 def complaint_of(checker: jsonschema_rs.Validator, text: str) -> str:
     """What is wrong with the answer ``text``; "" for nothing."""
     try:
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_readable)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=finite, parse_int=_readable)
         checker.validate(value)
     except jsonschema_rs.ValidationError as error:
         return f"{field_path(tuple(error.instance_path)) or 'it'}: {error.message.splitlines()[0][:300]}"
@@ -133,14 +133,9 @@ def complaint_of(checker: jsonschema_rs.Validator, text: str) -> str:
     return ""
 
 
-def _finite(number: str) -> float:
-    """The nearest float: JSON has numbers that are none, and infinity is no number to a schema."""
-    return math.copysign(min(abs(float(number)), sys.float_info.max), float(number))
-
-
 def _readable(number: str) -> int:
     """Python reads no integer of more digits, which is for clients to know; it is a number all the same."""
-    return int(number) if len(number) <= MAX_DIGITS else int(_finite(number))
+    return int(number) if len(number) <= MAX_DIGITS else int(finite(number))
 
 
 def _no_constant(name: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import queue
-import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -14,31 +13,18 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from quipu.engine.answers import Answers, Event
 from quipu.engine.checked import Checked
+from quipu.engine.embedding import EMBEDDED_AT_ONCE, Embedded, EmbeddingListener, normalized
 from quipu.engine.engine import Engine, Handle
 from quipu.engine.memory import peak_memory
-from quipu.engine.request import Score
-from quipu.engine.text_stream import TextStream
+from quipu.engine.prompt_length import least_tokens
+from quipu.engine.stream import Stream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
-from quipu.tools.reader import CallReader
 from quipu.tools.tool import ToolUse
-from quipu.types import (
-    Chunk,
-    Completion,
-    Constraint,
-    Facts,
-    FinishReason,
-    Message,
-    Prompt,
-    Sampling,
-    TokenLogprob,
-    ToolCallDelta,
-    Usage,
-    conversation,
-    is_conversation,
-)
+from quipu.types import Completion, Constraint, Facts, Message, Prompt, Sampling, conversation, is_conversation
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,23 +32,6 @@ if TYPE_CHECKING:
     from quipu.capabilities.base import Output
     from quipu.engine.grammar import Grammar
     from quipu.engine.grammar_compiler import GrammarCompiler
-
-Event = Chunk | QuipuError
-"""What a submitted request brings: chunks, or the error that ended one of its answers."""
-
-
-Embedded = NDArray[np.float32] | QuipuError
-TRIMMED = 16
-"""A conversation may be so many times longer than the context, if its template leaves out the rest."""
-EMBEDDED_AT_ONCE = 8
-"""Inputs of one batch of embeddings that are at the engine together: the queue is there for others, too."""
-
-
-def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``vectors``, float32 [n, size], each divided by its length; a vector of zeros stays one."""
-    lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=-1, keepdims=True).astype(np.float32)
-    lengths[lengths == 0] = 1
-    return vectors / lengths
 
 
 class LocalModel:
@@ -168,12 +137,8 @@ class LocalModel:
         """
         if not isinstance(prompt, str) and not is_conversation(prompt):
             return  # token ids, whose number the engine looks at
-        texts = [prompt] if isinstance(prompt, str) else [_said(message) for message in prompt]
         tokenizer = self._tokenizer
-        least = 0 if tokenizer is None else sum(map(tokenizer.least_tokens, texts))
-        if tokenizer is not None and least <= self.context_length and not isinstance(prompt, str):
-            # What a template may trim or drop is not held against a prompt, unless there is far too much of it.
-            least = sum(tokenizer.least_tokens(_content(message)) for message in prompt) // TRIMMED
+        least = 0 if tokenizer is None else least_tokens(prompt, tokenizer, self.context_length)
         if least > self.context_length:
             error = ContextLengthExceeded.of(least, self.context_length, at_least=True, name=name)
             if is_conversation(prompt):
@@ -205,9 +170,11 @@ class LocalModel:
         constrained answer come from another thread, which has checked it. ``continues``: the text goes on from the
         prompt's, so a space at its beginning is meant.
         """
-        guides = [] if grammar is None else [grammar.guide() for _ in range(sampling.n)]
-        _check_guided(sampling, grammar)
-        answers = _Answers(self._tokenizer, len(prompt), sampling, on_event, continues or bool(guides), use)
+        guides = []
+        if grammar is not None:
+            grammar.check_sampling(sampling)
+            guides = [grammar.guide() for _ in range(sampling.n)]
+        answers = Answers(self._tokenizer, len(prompt), sampling, on_event, continues or bool(guides), use)
         listener = answers if grammar is None else Checked(answers, guides, on_event, self._compiler.check)
         try:
             return self.engine.submit(prompt, sampling, listener, guides=guides)
@@ -255,7 +222,7 @@ class LocalModel:
         ``on_done`` hears float32 [hidden size] or an error from the engine's thread and must not block; nothing if
         the request is aborted.
         """
-        return self.engine.submit(prompt, Sampling(max_tokens=0), _Embedding(on_done), embed=on_done)
+        return self.engine.submit(prompt, Sampling(max_tokens=0), EmbeddingListener(on_done), embed=on_done)
 
     def embed(self, prompts: Sequence[str | Sequence[int]], *, normalize: bool = True) -> NDArray[np.float32]:
         """float32 [prompts, hidden size]: the mean of each prompt's final, normed hidden states, of length 1.
@@ -382,219 +349,3 @@ class LocalModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Stream(Iterator[Chunk]):
-    """Chunks of one request as they come. Closing it, leaving its ``with`` block, or losing it aborts the request."""
-
-    def __init__(self, model: LocalModel, handle: Handle, events: queue.SimpleQueue[Event], answers: int) -> None:
-        self._model = model  # held, so that it is not closed while its answer is still coming
-        self._handle = handle
-        self._events = events
-        self._unfinished = answers
-
-    def __iter__(self) -> Stream:
-        return self
-
-    def __next__(self) -> Chunk:
-        if not self._unfinished:
-            raise StopIteration
-        event = self._events.get()
-        if not self._unfinished:  # another thread closed it meanwhile
-            raise StopIteration
-        if isinstance(event, QuipuError):
-            self.close()
-            raise event
-        if event.finish_reason is not None:
-            self._unfinished = max(0, self._unfinished - 1)
-        return event
-
-    def close(self) -> None:
-        """Abort what is not finished; iterating ends."""
-        if self._unfinished:
-            self._unfinished = 0
-            self._handle.abort()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class _Answers:
-    """The engine's listener for one request: turns tokens into text, finds stop strings, counts."""
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer | None,
-        prompt_tokens: int,
-        sampling: Sampling,
-        on_event: Callable[[Event], None],
-        continues: bool,
-        use: ToolUse | None,
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._prompt_tokens = prompt_tokens
-        self._on_event = on_event
-        self._unfinished = sampling.n
-        self._generated = 0
-        self._cached = 0
-        self._answers = [_Answer(tokenizer, sampling.stop, continues, use) for _ in range(sampling.n)]
-
-    def prompt_scored(self, index: int, scores: list[Score]) -> None:
-        if index == 0:
-            self._on_event(Chunk(prompt_logprobs=tuple(_named(score, self._tokenizer) for score in scores)))
-
-    def token(self, index: int, token: int, score: Score | None) -> bool:
-        answer = self._answers[index]
-        answer.push(token, None if score is None else _named(score, self._tokenizer))
-        if answer.has_news or answer.text is None:
-            self._on_event(answer.chunk(index))
-        return answer.stopped
-
-    def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
-        self._on_event(self.last(index, reason, generated, cached))
-
-    def last(self, index: int, reason: FinishReason, generated: int, cached: int) -> Chunk:
-        self._unfinished -= 1
-        self._generated += generated
-        if index == 0:
-            self._cached = cached
-        usage = None if self._unfinished else Usage(self._prompt_tokens, self._generated, self._cached)
-        answer = self._answers[index]
-        answer.finish()
-        if reason == "stop" and answer.calls:
-            reason = "tool_calls"
-        return dataclasses.replace(answer.chunk(index), finish_reason=reason, usage=usage)
-
-    def text(self, index: int) -> str:
-        return "".join(self._answers[index].written)
-
-    def stopped(self, index: int) -> bool:
-        return self._answers[index].stopped
-
-    def failed(self, index: int, error: QuipuError) -> None:
-        self._unfinished -= 1
-        self._on_event(error)
-
-
-def _check_guided(sampling: Sampling, grammar: Grammar | None) -> None:
-    """Refuse what cannot be had together with ``grammar``, if there is one."""
-    if grammar is None:
-        return
-    for name in ("ignore_eos", "min_tokens"):
-        if getattr(sampling, name):
-            raise InvalidRequest(f"{name} cannot be kept together with a constraint; leave one of them out", param=name)
-    least = len(grammar.shortest)
-    if sampling.max_tokens is not None and sampling.max_tokens < least:
-        raise InvalidRequest(
-            f"max_tokens is {sampling.max_tokens}, and the shortest answer found that keeps to the constraint has "
-            f"{least} tokens; ask for at least so many",
-            param="max_tokens",
-        )
-
-
-class _Embedding:
-    """The engine's listener for an embedding, which generates nothing: only a failure is news."""
-
-    def __init__(self, on_done: Callable[[Embedded], None]) -> None:
-        self._on_done = on_done
-
-    def prompt_scored(self, index: int, scores: list[Score]) -> None:
-        raise AssertionError("no scores were asked for")
-
-    def token(self, index: int, token: int, score: Score | None) -> bool:
-        raise AssertionError("no tokens were asked for")
-
-    def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
-        pass
-
-    def failed(self, index: int, error: QuipuError) -> None:
-        self._on_done(error)
-
-
-class _Answer:
-    """Text and calls of one answer, and the tokens that belong to what is not yet shown."""
-
-    def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str], continues: bool, use: ToolUse | None) -> None:
-        self.text = None if tokenizer is None else TextStream(tokenizer, stop, continues=continues)
-        self.calls = 0
-        """How many calls it has begun."""
-        # The grammar of the answer says that what begins like a call is one.
-        self._reader = None if use is None else CallReader([tool.name for tool in use.callable], eager=True)
-        self._tokens: list[int] = []
-        self._logprobs: list[TokenLogprob] = []
-        self.written: list[str] = []
-        """All text, calls included."""
-        self._said = ""
-        self._deltas: list[ToolCallDelta] = []
-
-    @property
-    def stopped(self) -> bool:
-        return self.text is not None and self.text.stopped
-
-    @property
-    def has_news(self) -> bool:
-        return bool(self._said or self._deltas)
-
-    def push(self, token: int, logprob: TokenLogprob | None) -> None:
-        self._tokens.append(token)
-        if logprob is not None:
-            self._logprobs.append(logprob)
-        if self.text is not None:
-            self._read(self.text.push(token))
-
-    def finish(self) -> None:
-        if self.text is not None:
-            self._read(self.text.finish(), last=True)
-
-    def chunk(self, index: int) -> Chunk:
-        """A chunk of all that was pushed since the last one."""
-        chunk = Chunk(self._said, index, tuple(self._tokens), tuple(self._logprobs), tool_calls=tuple(self._deltas))
-        self._said, self._tokens, self._logprobs, self._deltas = "", [], [], []
-        return chunk
-
-    def _read(self, text: str, *, last: bool = False) -> None:
-        self.written.append(text)
-        if self._reader is None:
-            self._said += text
-            return
-        for piece in self._reader.push(text) + (self._reader.finish() if last else []):
-            if isinstance(piece, str):
-                self._said += piece
-            elif piece.name is None:
-                self._deltas.append(piece)
-            else:
-                self.calls += 1
-                self._deltas.append(dataclasses.replace(piece, id=f"call_{uuid.uuid4().hex[:24]}"))
-
-
-def _said(message: Any) -> str:
-    """What a user says in ``message``, without the spaces that a template may trim; templates drop other texts."""
-    role = message.get("role") if isinstance(message, Mapping) else getattr(message, "role", None)
-    return _content(message).strip() if role == "user" else ""
-
-
-def _content(message: Any) -> str:
-    """The text of ``message``, a Message or a mapping, if it has one that is plain."""
-    content = message.get("content") if isinstance(message, Mapping) else getattr(message, "content", None)
-    return content if isinstance(content, str) else ""
-
-
-def _named(score: Score, tokenizer: Tokenizer | None) -> TokenLogprob:
-    """A score with the text of its tokens."""
-    top = tuple(_logprob(token, value, tokenizer) for token, value in score.top)
-    return _logprob(score.token, score.logprob, tokenizer, top)
-
-
-def _logprob(
-    token: int, value: float | None, tokenizer: Tokenizer | None, top: tuple[TokenLogprob, ...] = ()
-) -> TokenLogprob:
-    raw = b"" if tokenizer is None else tokenizer.token_bytes(token)
-    return TokenLogprob(token, raw.decode(errors="replace"), raw, value, top)

@@ -8,22 +8,35 @@ from re import _constants as code  # type: ignore[attr-defined]  # the parser is
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
+import jsonschema_rs
+
 LETTERS = "a0 A-_.x1ZéЖ日"
 """What stands for a class of characters: the first that is in it."""
 LONGEST = 1_000
 """Characters."""
+OTHERWISE = ("[[", "[^[", "--", "&&", "~~", "||")
+"""Signs of classes in classes, which others have and of which Python warns."""
 
 
 def pattern_example(pattern: str) -> str | None:
     """A short text that ``pattern`` finds something in; None where this does not see one.
 
-    It is only a hint: patterns of Rust and JSON Schema mean something else here and there.
+    It is only a hint: patterns of Rust and JSON Schema mean something else here and there. Python parses the pattern
+    and never matches it: ``(aa|a){60}`` would keep it busy for ever, and every thread with it.
     """
+    if any(signs in pattern for signs in OTHERWISE):
+        return None
     try:
         text = "".join(_example(parser.parse(pattern)))
-        return text if len(text) <= LONGEST and re.search(pattern, text) else None
+        return text if len(text) <= LONGEST and _finds(pattern, text) else None
     except (re.error, ValueError, OverflowError, RecursionError):
         return None
+
+
+def _finds(pattern: str, text: str) -> bool:
+    """Whether ``pattern`` is somewhere in ``text``, in linear time."""
+    options = jsonschema_rs.RegexOptions()
+    return bool(jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=options).is_valid(text))
 
 
 def _example(parsed: Iterable[tuple[Any, Any]]) -> Iterable[str]:
@@ -34,9 +47,10 @@ def _example(parsed: Iterable[tuple[Any, Any]]) -> Iterable[str]:
             yield next(letter for letter in _letters(kind, value) if _fits(kind, value, letter))
         elif kind in (code.MAX_REPEAT, code.MIN_REPEAT, code.POSSESSIVE_REPEAT):
             least, _, inner = value
-            if least > LONGEST:
+            once = "".join(_example(inner))
+            if least * max(1, len(once)) > LONGEST:
                 raise ValueError("too long")
-            yield "".join(_example(inner)) * least
+            yield once * least
         elif kind is code.SUBPATTERN:
             yield from _example(value[-1])
         elif kind is code.BRANCH:

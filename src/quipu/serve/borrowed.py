@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from quipu.capabilities.parts.calls import TOGETHER
-from quipu.engine.local import LocalModel, Stream
+from quipu.engine.local import LocalModel
+from quipu.engine.stream import Stream
 from quipu.errors import HungUp, Overloaded
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from quipu.errors import InvalidRequest
 from quipu.tools.schema import closed, definitions, refers_elsewhere
 from quipu.tools.tool import ToolUse
 from quipu.tools.written import JSON_OPENING, PYTHON_OPENING, Form, is_keyword, json_text, python_text
@@ -16,6 +17,8 @@ _FORMS: Sequence[Form] = ("json", "pythonic")
 _OPENING: Mapping[Form, str] = {"json": JSON_OPENING, "pythonic": PYTHON_OPENING}
 _NAME, _ARGUMENTS = '"name": "', ', "parameters": '
 _END: Mapping[Form, str] = {"json": '"', "pythonic": "("}
+LONGEST = 512 << 10
+"""Characters of the rules of arguments: what the engine compiles at most."""
 MOST_CALLS = 16
 """Calls of one answer: a small model that has begun to repeat itself would go on to the end of the context."""
 
@@ -34,7 +37,8 @@ class _Grammar:
     def __init__(self, use: ToolUse, form: Form, marker: str | None) -> None:
         self._use, self._form, self._marker = use, form, marker
         self._rules: list[str] = []
-        self._count = 0
+        self._known: dict[str, str] = {}
+        self._count = self._size = 0
 
     def lines(self) -> Iterator[str]:
         """Rules, ``start`` first."""
@@ -84,6 +88,7 @@ class _Grammar:
 
     def _rule(self, body: str) -> str:
         self._count += 1
+        self._spend(body)
         self._rules.append(f"v{self._count}: {body}")
         return f"v{self._count}"
 
@@ -103,7 +108,7 @@ class _Grammar:
 
     def _members(self, schema: Mapping[str, Any], shared: Mapping[str, Any], label: Callable[[str], str]) -> str:
         """Properties in the schema's order, those that are not required left out or not, commas between."""
-        required = schema.get("required", ())
+        required = frozenset(schema.get("required", ()))
         first, after = '""', '""'  # what may follow at the end: nothing, after no member or after one
         for name, each in reversed(schema["properties"].items()):
             member = self._rule(f"{_literal(label(name))} {self._value(each, shared)}")
@@ -139,7 +144,24 @@ class _Grammar:
             ):
                 members = self._members(told, shared, lambda name: f"{json_text(name)}: ")
                 return self._rule(f'"{{" {members} "}}"')
-        return inlined({**schema, **shared})
+        return self._inlined({**schema, **shared})
+
+    def _inlined(self, schema: Any) -> str:
+        """``schema`` in a rule of its own, one for all that are alike: each brings all definitions along."""
+        text = inlined(schema)
+        if text not in self._known:
+            self._known[text] = self._rule(text)
+        return self._known[text]
+
+    def _spend(self, text: str) -> None:
+        """Refuse before memory is full: parts of a schema may each need all definitions of it."""
+        self._size += len(text)
+        if self._size > LONGEST:
+            raise InvalidRequest(
+                f"tools make a grammar of more than {LONGEST} characters, which is beyond the limit; give fewer or "
+                "simpler ones, with fewer $ref to large $defs",
+                param="tools",
+            )
 
 
 _SAYS_NOTHING = frozenset(

@@ -15,10 +15,20 @@ Piece = str | ToolCallDelta
 
 DEEPEST = 100
 """Brackets of arguments in each other; a model that goes on opening them writes no call."""
+MOST_SPACE = 64
+"""Characters of white space in a row around the signs of a call. What has more is text: it is read as it comes, and
+must not be looked at again with each space for what it may become."""
 _ANY_NAME = r"[a-zA-Z_][\w.-]{0,127}"
 _PIECES = {"json": regex.compile(r'["\\{}\[\]]'), "python": regex.compile(r"""["'\\{}\[\]()]""")}
 _OPENING = regex.compile(r"[{\[]")
 _CLOSES = {")": "(", "]": "[", "}": "{"}
+
+
+def _compiled(pattern: str) -> regex.Pattern[str]:
+    return regex.compile(pattern.replace(SPACE, rf"[ \t\r\n]{{0,{MOST_SPACE}}}"))
+
+
+_END = _compiled(rf"{SPACE}\}}")
 
 
 class CallReader:
@@ -34,11 +44,11 @@ class CallReader:
     def __init__(self, names: Collection[str] | None = None, *, eager: bool = False) -> None:
         name = _ANY_NAME if names is None else "|".join(map(regex.escape, names)) or "(?!)"
         quoted = r'[^"\\]{1,128}' if names is None else name
-        self._opens = regex.compile(
+        self._opens = _compiled(
             rf'(?:\[{SPACE})?{JSON_OPENING}(?P<json>{quoted})"{SPACE},{SPACE}"(?:parameters|arguments)"{SPACE}:{SPACE}\{{'
             rf"|{PYTHON_OPENING}(?P<python>{name})\("
         )
-        self._goes_on = regex.compile(rf"{SPACE},{SPACE}(?P<python>{name})\(|{SPACE}(?P<end>\])")
+        self._goes_on = _compiled(rf"{SPACE},{SPACE}(?P<python>{name})\(|{SPACE}(?P<end>\])")
         self._eager = eager
         self._text = ""
         """What is not used up yet."""
@@ -79,7 +89,7 @@ class CallReader:
             if found is not None and found.partial and not self._final:
                 break
             if found is not None and not found.partial:
-                said = self._text[:at].rstrip()
+                said = self._text[: _before_space(self._text, at)]
                 self._say(said)
                 self._raw = self._text[len(said) : found.end()]
                 self._text = self._text[found.end() :]
@@ -88,7 +98,7 @@ class CallReader:
             at += 1
         end = len(self._text) if bracket is None else at
         if not self._final:  # space before a call is no text
-            end = len(self._text[:end].rstrip())
+            end = _before_space(self._text, end)
         self._say(self._text[:end])
         self._text = self._text[end:]
         return False
@@ -102,12 +112,13 @@ class CallReader:
         if self._eager and groups.get("json"):
             self._raw = ""
             self._out.append(self._delta("{"))
+            self._count += 1
 
     def _json_arguments(self) -> bool:
         inside, done = self._inside("json")
         if self._eager:
             if inside:
-                self._out.append(ToolCallDelta(self._count, inside))
+                self._out.append(ToolCallDelta(self._count - 1, inside))
         else:
             self._arguments += inside
             self._raw += inside
@@ -117,21 +128,19 @@ class CallReader:
         return True if done else self._failed()
 
     def _json_end(self) -> bool:
-        found = regex.match(rf"{SPACE}\}}", self._text, partial=True)
+        found = _END.match(self._text, partial=True)
         if found is not None and found.partial and not self._final:
             return False
         if found is None or found.partial:
             return self._failed()
         self._raw += found[0]
         self._text = self._text[found.end() :]
-        if self._eager:
-            self._count += 1
-        elif json_object(self._arguments) is not None:
+        if not self._eager:
+            if json_object(self._arguments) is None:
+                return self._failed()
             self._held = [self._delta(self._arguments)]
             self._count += 1
             self._hand_on()
-        else:
-            return self._failed()
         self._state = self._between
         return True
 
@@ -225,6 +234,11 @@ class CallReader:
     def _say(self, text: str) -> None:
         if text:
             self._out.append(text)
+
+
+def _before_space(text: str, end: int) -> int:
+    """Where the white space before ``end`` begins, of which a call may have so much before it."""
+    return max(len(text[:end].rstrip()), end - MOST_SPACE)
 
 
 def read(text: str, names: Collection[str] | None = None) -> tuple[str, tuple[ToolCall, ...]]:

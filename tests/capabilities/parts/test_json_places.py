@@ -40,8 +40,9 @@ def test_what_is_no_json_is_refused(text):
         places(text)
 
 
-def test_a_name_that_is_there_twice_is_told_twice():
-    assert places('{"a": 1, "a": 2}') == [Place(("a",), 6, 7), Place(("a",), 14, 15)]
+def test_of_a_name_that_is_there_twice_the_last_value_counts():
+    assert places('{"a": 1, "a": 2}') == [Place(("a",), 14, 15)]
+    assert places('{"a": [1, {"b": 2}], "c": 3, "a": 4}') == [Place(("c",), 26, 27), Place(("a",), 34, 35)]
 
 
 def test_what_is_nested_too_deep_is_an_error():

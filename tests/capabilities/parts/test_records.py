@@ -3,15 +3,19 @@
 import csv
 import io
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from quipu.capabilities.parts.evidence import Evidence, Found
 from quipu.capabilities.parts.field_score import f1, right_fields
-from quipu.capabilities.parts.merging import Evidence, Found, joined, merged
+from quipu.capabilities.parts.merging import joined, merged
+from quipu.capabilities.parts.record_schema import MOST_SHOWN, RecordSchema
 from quipu.capabilities.parts.record_table import as_text, cell
+from quipu.errors import InvalidRequest
 
 QUOTED, SURE, GUESSED = Evidence((1, 2), 0.2), Evidence(None, 0.9), Evidence(None, 0.1)
 scalars = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4)
@@ -110,3 +114,26 @@ def test_f1_is_between_nothing_and_all(found, expected):
     assert 0 <= f1(found, expected) <= 1
     assert f1(found, found) == 1
     assert all(name in found[number] for number, name in right_fields(found, expected))
+
+
+def test_a_schema_that_doubles_with_each_reference_is_refused():
+    for fields, references in ((2, 1), (30, 30)):
+        inner = {f"f{i}": {"$ref": "#/$defs/N"} for i in range(references)} | {f"t{i}": {} for i in range(fields)}
+        schema = {"$ref": "#/$defs/N", "$defs": {"N": {"type": "object", "properties": inner}}}
+        shape = RecordSchema.of(schema, many=False)
+        if references == 1:
+            assert shape.shown.startswith("f0 ({f0 ({")
+        else:
+            with pytest.raises(InvalidRequest, match=f"more than {MOST_SHOWN} fields") as caught:
+                _ = shape.shown
+            assert caught.value.param == "wanted"
+
+
+def test_putting_long_lists_together_takes_time_in_proportion():
+    items = [{"name": str(number)} for number in range(10_000)]
+    long = Found({"items": items}, {("items", place, "name"): QUOTED for place in range(len(items))})
+    start = time.process_time()
+    both = merged(long, Found({"items": [{"name": "0"}, {"name": "new"}]}, {("items", 1, "name"): SURE}))
+    assert time.process_time() - start < 2, "it was 12 seconds"
+    assert len(both.record["items"]) == 10_001
+    assert both.evidence[("items", 10_000, "name")] == SURE

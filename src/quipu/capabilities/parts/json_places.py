@@ -23,16 +23,16 @@ class Place:
 def places(text: str, start: int = 0) -> list[Place]:
     """Of each value in the JSON that ``text`` has at ``start``, in order. What follows it does not matter.
 
-    Raises ValueError where that is no JSON, RecursionError where it is nested too deep. Of names that an object has
-    twice, each is told: the last one counts.
+    Raises ValueError where that is no JSON, RecursionError where it is nested too deep. Of a name that an object has
+    twice the last value counts, as for Python's parser.
     """
-    found: list[Place] = []
+    found: list[Place | None] = []
     _walk(text, _skip(text, start), (), found)
-    return found
+    return [place for place in found if place is not None]
 
 
-def _walk(text: str, place: int, path: Path, found: list[Place]) -> int:
-    """Add the places in the value at ``place`` to ``found``; where that value ends."""
+def _walk(text: str, place: int, path: Path, found: list[Place | None]) -> int:
+    """Add the places in the value at ``place`` to ``found``, None for what does not count; where that value ends."""
     opening = text[place : place + 1]
     if opening not in ("{", "["):
         _, end = _decode(text, place)
@@ -44,12 +44,17 @@ def _walk(text: str, place: int, path: Path, found: list[Place]) -> int:
         found.append(Place(path, place, at + 1))
         return at + 1
     number = 0
+    known: dict[str | int, range] = {}
     while True:
         key: str | int = number
         if opening == "{":
             key, at = _decode(text, at)
             at = _after(text, at, ":")
+        for earlier in known.get(key, ()):
+            found[earlier] = None
+        first = len(found)
         at = _skip(text, _walk(text, at, (*path, key), found))
+        known[key] = range(first, len(found))
         if text[at : at + 1] == closing:
             return at + 1
         at = _after(text, at, ",")

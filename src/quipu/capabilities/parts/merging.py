@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quipu.capabilities.parts.evidence import Evidence, Found
 from quipu.capabilities.parts.json_places import Path
-
-Span = tuple[int, int]
-
-
-@dataclass(slots=True)
-class Evidence:
-    """Why a value is believed: where the text says it, and how probable it was to the model."""
-
-    span: Span | None = None
-    probability: float | None = None
-
-    @property
-    def weight(self) -> tuple[bool, float]:
-        """What stands in the text counts before what does not, then what is more probable."""
-        return self.span is not None, self.probability or 0.0
-
-
-@dataclass(slots=True)
-class Found:
-    """A record, and of each of its values, by path, the evidence."""
-
-    record: dict[str, Any]
-    evidence: dict[Path, Evidence] = field(default_factory=dict)
 
 
 def joined(found: Sequence[Found], key: Sequence[str] = ()) -> list[Found]:
@@ -74,18 +51,24 @@ def _union(result: Found, name: str, one: Found, other: Found) -> None:
     items: list[Any] = []
     known: set[str] = set()
     for found in (one, other):
+        below = _below(found.evidence, name)
         for place, item in enumerate(found.record[name]):
             if (normal := _normal(item)) in known:
                 continue
             known.add(normal)
-            for path, evidence in _below(found.evidence, (name, place)):
+            for path, evidence in below.get(place, ()):
                 result.evidence[(name, len(items), *path)] = evidence
             items.append(item)
     result.record[name] = items
 
 
-def _below(evidence: Mapping[Path, Evidence], start: Path) -> Iterator[tuple[Path, Evidence]]:
-    return ((path[len(start) :], each) for path, each in evidence.items() if path[: len(start)] == start)
+def _below(evidence: Mapping[Path, Evidence], name: str) -> Mapping[int | str, list[tuple[Path, Evidence]]]:
+    """The evidence of each item of the list ``name``, with its paths in the item."""
+    found: dict[int | str, list[tuple[Path, Evidence]]] = {}
+    for path, each in evidence.items():
+        if len(path) > 1 and path[0] == name:
+            found.setdefault(path[1], []).append((path[2:], each))
+    return found
 
 
 def _normal(value: Any) -> str:

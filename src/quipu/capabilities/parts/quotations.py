@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff]")
 """Letters of scripts that put no space between words: Thai, Japanese, Chinese."""
@@ -57,9 +58,16 @@ class Quotations:
         return before.isalnum() and after.isalnum() and not (UNSPACED.match(before) or UNSPACED.match(after))
 
     def _numbers(self, value: int | float) -> Iterator[Span]:
+        yield from self._by_number.get(value, ())
+
+    @cached_property
+    def _by_number(self) -> Mapping[float, list[Span]]:
+        """Where each number stands that some of the text may be read as."""
+        known: dict[float, list[Span]] = {}
         for found in NUMBER.finditer(self._text):
-            if value in readings(found[0]):
-                yield found.span()
+            for number in readings(found[0]):
+                known.setdefault(number, []).append(found.span())
+        return known
 
 
 def readings(written: str) -> set[float]:

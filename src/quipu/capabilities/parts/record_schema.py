@@ -30,6 +30,9 @@ NESTED = ("items", "additionalProperties", "not", "if", "then", "else", "contain
 LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 DEEPEST = 8
 """Levels of a schema that a model is shown; one that refers to itself has no end."""
+MOST_SHOWN = 2_000
+"""Parts of a schema that a model is shown, those behind a reference as often as it is there: they may double with each
+level."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class RecordSchema:
     @cached_property
     def shown(self) -> str:
         """Its fields for a model to read: ``buyer, total (number), items ([{name, price (number)}, ...])``."""
-        return _fields(self.record, self.whole, 0)
+        return _Shown(self.whole).fields(self.record, 0)
 
     def records(self, value: Any, text: str) -> list[dict[str, Any]]:
         """The records in an answer, ``value``. Raises Unparsed, which keeps ``text``, for what is not to the schema.
@@ -222,26 +225,39 @@ def _validator(schema: Mapping[str, Any]) -> Validator:
 WORDS = {"integer": "whole number", "boolean": "true or false"}
 
 
-def _fields(kind: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> str:
-    shown = ((name, _shown(each, root, depth + 1)) for name, each in kind.get("properties", {}).items())
-    return ", ".join(f"{name} ({words})" if words else name for name, words in shown)
+class _Shown:
+    """A schema in words, of which each reference says all that it refers to. Raises InvalidRequest for too many."""
 
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._left = MOST_SHOWN
 
-def _shown(kind: Any, root: Mapping[str, Any], depth: int) -> str:
-    """``kind`` in few words; none for plain text."""
-    kind = _followed(kind, root) if depth < DEEPEST else {}
-    if _is_object(kind):
-        words = f"{{{_fields(kind, root, depth)}}}"
-    elif "enum" in kind or "const" in kind:
-        options = kind.get("enum", [kind.get("const")])
-        words = " or ".join(json.dumps(each, ensure_ascii=False) for each in options if each is not None)
-    elif kind.get("type") == "array":
-        words = f"[{_shown(kind.get('items', {}), root, depth + 1) or 'text'}, ...]"
-    elif "anyOf" in kind:
-        words = " or ".join(filter(None, (_shown(each, root, depth + 1) for each in kind["anyOf"])))
-    else:
-        words = _simple(kind)
-    return ", ".join(filter(None, (words, kind.get("description"))))
+    def fields(self, kind: Mapping[str, Any], depth: int) -> str:
+        shown = ((name, self._of(each, depth + 1)) for name, each in kind.get("properties", {}).items())
+        return ", ".join(f"{name} ({words})" if words else name for name, words in shown)
+
+    def _of(self, kind: Any, depth: int) -> str:
+        """``kind`` in few words; none for plain text."""
+        self._left -= 1
+        if self._left < 0:
+            raise InvalidRequest(
+                f"wanted has more than {MOST_SHOWN} fields with those that its $ref lead to, each as often as it is "
+                "referred to; want fewer, or leave references out that refer to what they are in",
+                param="wanted",
+            )
+        kind = _followed(kind, self._root) if depth < DEEPEST else {}
+        if _is_object(kind):
+            words = f"{{{self.fields(kind, depth)}}}"
+        elif "enum" in kind or "const" in kind:
+            options = kind.get("enum", [kind.get("const")])
+            words = " or ".join(json.dumps(each, ensure_ascii=False) for each in options if each is not None)
+        elif kind.get("type") == "array":
+            words = f"[{self._of(kind.get('items', {}), depth + 1) or 'text'}, ...]"
+        elif "anyOf" in kind:
+            words = " or ".join(filter(None, (self._of(each, depth + 1) for each in kind["anyOf"])))
+        else:
+            words = _simple(kind)
+        return ", ".join(filter(None, (words, kind.get("description"))))
 
 
 def _simple(kind: Mapping[str, Any]) -> str:

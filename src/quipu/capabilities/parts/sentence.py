@@ -92,9 +92,8 @@ def schema_from(text: str) -> dict[str, Any]:
         raise Unparsed(
             "the model's answer lists no fields; name them, as in name:str, total:float", text=text
         ) from None
-    if len(named) == 1 and fields[0]["type"] == "list":
-        return next(iter(named.values()))
-    return record(named)
+    only = next(iter(named.values())) if len(named) == 1 else {}
+    return only if only.get("type") == "array" else record(named)
 
 
 def _property(field: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
+from quipu.engine.embedding import EMBEDDED_AT_ONCE, Embedded, normalized
 from quipu.engine.engine import Handle
-from quipu.engine.local import EMBEDDED_AT_ONCE, Embedded, LocalModel, normalized
+from quipu.engine.local import LocalModel
 from quipu.errors import ContextLengthExceeded, InvalidRequest, QuipuError, TookTooLong
 from quipu.serve.json_route import JSONRoute
 from quipu.serve.limits import Limits

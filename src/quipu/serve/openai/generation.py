@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Receive
 
+from quipu.engine.answers import Event
 from quipu.engine.engine import Handle
-from quipu.engine.local import Event
 from quipu.errors import QuipuError, TookTooLong
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock
