@@ -93,5 +93,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 .venv-clients/.installed: $(VENV)/.created constraints-clients.txt
 	$(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/pip install --quiet --disable-pip-version-check --constraint constraints-clients.txt \
-		'lm-eval[api]' litellm llm transformers
+		instructor langchain langchain-openai 'lm-eval[api]' litellm llm transformers
 	touch $@
