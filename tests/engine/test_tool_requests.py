@@ -1,4 +1,4 @@
-"""Answers that may or must call tools keep what every answer has: seeds, neighbours, prefixes, and an end at any time."""
+"""Answers that may or must call tools keep what every answer has: seeds, neighbours, prefixes, an end at any time."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -88,7 +88,8 @@ from langchain_openai import ChatOpenAI
 
 for temperature in (0, 1.5):
     model = ChatOpenAI(
-        model="real", base_url=url + "/v1", api_key="none", max_retries=0, max_tokens=400, temperature=temperature, seed=3
+        model="real", base_url=url + "/v1", api_key="none", max_retries=0, max_tokens=400,
+        temperature=temperature, seed=3,
     )
     for method in ("json_schema", "function_calling"):
         for strict in (None, True):

@@ -1,4 +1,4 @@
-"""Several clients that wait for the same grammar to be compiled: one that leaves, or whose time is over, is no other's."""
+"""Several clients wait for one grammar to be compiled: one that leaves, or whose time is over, takes it from nobody."""
 
 import asyncio
 import json
