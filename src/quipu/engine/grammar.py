@@ -209,12 +209,18 @@ class Guide:
         if token in self._vocabulary.steering or STEERING in forced:
             return [token, *self._consumed(matcher.compute_ff_tokens())]
         tokens = self._cut(token, forced)
-        if tokens[:1] == [token]:
-            return [token, *self._consumed(tokens[1:])]
-        if self._size(tokens) >= self._size([token]):
-            matcher.rollback(1)
-            return self._consumed(tokens)
-        return [token]
+        again = tokens[:1] != [token]
+        if again and self._size(tokens) < self._size([token]):
+            return [token]
+        # Tried on a copy: where text ends without a mark, a lexeme may not go on across what was a token's edge.
+        other = matcher.deep_copy()
+        if again and not other.rollback(1):
+            return [token]
+        rest = tokens if again else tokens[1:]
+        if other.try_consume_tokens(rest) != len(rest):
+            return [token]
+        self._matcher = other
+        return tokens
 
     def _cut(self, token: int, forced: bytes) -> list[int]:
         """``token`` with ``forced`` after it as the tokenizer cuts them, as far as what follows does not matter."""
