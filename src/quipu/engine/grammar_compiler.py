@@ -2,9 +2,9 @@
 
 llguidance lets go of the interpreter lock while it compiles and cannot be interrupted. What may take any time is
 therefore tried in a process first (``grammar_trial.py``), one or two at once, and waits in a line of its own: a bomb
-keeps nobody waiting but other suspects. The process has the lowest priority, and so has the thread in which llguidance
-then compiles them, without the interpreter lock. The others have not: a thread that holds that lock and is not given a
-processor holds up everyone.
+keeps nobody waiting but other suspects. The process has a low priority (the lowest would never end on a busy
+machine), and so has the thread in which llguidance then compiles them, without the interpreter lock. The others have
+not: a thread that holds that lock and is not given a processor holds up everyone.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _built(vocabulary: Vocabulary, constraint: Constraint) -> LLMatcher:
 def _give_way() -> None:
     """Whoever generates goes first: on Linux a thread has a priority of its own."""
     with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _closed() -> EngineStopped:
