@@ -98,9 +98,11 @@ class Desk(Visit):
         while rows.count() < len(values):
             group.get_by_role("button", name="Add").click()
         for place, value in enumerate(values):
-            if isinstance(value, Mapping):
-                [item] = [each for each in root["$defs"].values() if set(value) <= set(each.get("properties", {}))]
-                self.fill(item | {"$defs": root["$defs"]}, value, rows.nth(place))
+            items = [each for each in root["$defs"].values() if set(value) <= set(each.get("properties", {}))]
+            if isinstance(value, Mapping) and items:
+                self.fill(items[0] | {"$defs": root["$defs"]}, value, rows.nth(place))
+            elif isinstance(value, Mapping):  # of any fields: written as JSON
+                rows.nth(place).get_by_role("textbox").fill(json.dumps(value))
             else:
                 rows.nth(place).get_by_role("textbox").fill(str(value))
 

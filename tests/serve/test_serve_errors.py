@@ -168,7 +168,7 @@ def test_a_field_at_fault_is_named(
         ({"tools": [{"type": "function"}]}, "tools[0].function", "must be an object with a name"),
         ({"tool_choice": "required"}, "tool_choice", "there are no tools"),
         ({"functions": [{"name": "f"}]}, "functions", "not supported"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "not supported"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "xml"),
         ({"modalities": ["audio"]}, "modalities", "not supported"),
         ({"audio": {"voice": "x"}}, "audio", "not supported"),
         ({"prediction": {"type": "content"}}, "prediction", "not supported"),

@@ -24,6 +24,7 @@ export function field(name, schema, options) {
 
 function makerOf(kind) {
   if (kind.enum || "const" in kind) return choice;
+  if (kind.type === "object" && !kind.properties) return json; // of any fields
   return { string: text, integer: number, number, boolean: box, array: rows, object: group }[kind.type] ?? json;
 }
 
