@@ -50,7 +50,7 @@ def call(model, seed, choice="required", **options):
 def test_a_seed_brings_the_same_calls_again_and_another_seed_others(real, choice):
     first = call(real, 5, choice)
     assert call(real, 5, choice) == first
-    assert call(real, 6, choice)[0] != first[0]
+    assert any(call(real, other, choice)[0] != first[0] for other in (6, 8, 9))
     if choice != "auto":
         assert first[3], "it calls"
 

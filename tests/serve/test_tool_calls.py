@@ -80,6 +80,9 @@ def test_a_stream_has_the_name_first_and_the_arguments_as_they_come(tooled: Runn
     pieces = [delta.function.arguments for delta in deltas if delta.index == 0]
     assert json.loads("".join(pieces)) == {"city": "Paris", "days": 2}
     assert len(pieces) > 5, "in pieces, not all at once"
+    for choice in chunks:
+        places = [delta.index for delta in choice.delta.tool_calls or ()]
+        assert len(places) == len(set(places)), "one piece of a call in a chunk: some programs read no other"
     assert chunks[-1].finish_reason == "tool_calls"
 
 
@@ -109,8 +112,9 @@ def test_choices(tooled: Running, stream: bool) -> None:
     assert called("auto", BOTH, parallel_tool_calls=False) == ["get_weather"]
     assert called("required"), "whatever the model would rather say"
     named = {"type": "function", "function": {"name": "get.time"}}
-    assert set(called(named)) == {"get.time"}
+    assert called(named) == ["get.time"], "as OpenAI does it: a name asks for one call"
     assert called(named, parallel_tool_calls=False) == ["get.time"]
+    assert set(called(named, parallel_tool_calls=True)) == {"get.time"}
 
 
 def test_a_limit_of_tokens_cuts_no_call(tooled: Running) -> None:

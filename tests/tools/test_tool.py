@@ -132,6 +132,8 @@ def test_choices() -> None:
         )  # fmt: skip
     assert ToolUse.of(both, "required", False).required
     assert not ToolUse.of(both, "required", False).parallel
+    assert not ToolUse.of(both, "get_time").parallel
+    assert ToolUse.of(both, "get_time", True).parallel
     for choice in (
         {"type": "function", "function": {"name": "get_time"}}, {"type": "function", "name": "get_time"}, "get_time",
     ):  # fmt: skip

@@ -131,11 +131,14 @@ class _Answer:
         for piece in self._reader.push(text) + (self._reader.finish() if last else []):
             if isinstance(piece, str):
                 self._said += piece
-            elif piece.name is None:
-                self._deltas.append(piece)
-            else:
+            elif piece.name is not None:
                 self.calls += 1
                 self._deltas.append(dataclasses.replace(piece, id=f"call_{uuid.uuid4().hex[:24]}"))
+            elif self._deltas:  # in OpenAI's streams a chunk has one delta of a call, and clients read no other
+                before = self._deltas.pop()
+                self._deltas.append(dataclasses.replace(before, arguments=before.arguments + piece.arguments))
+            else:
+                self._deltas.append(piece)
 
 
 def _named(score: Score, tokenizer: Tokenizer | None) -> TokenLogprob:

@@ -262,7 +262,8 @@ def _tool_fields(use: ToolUse | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"tools": [tool.as_dict() for tool in use.tools]}
     if use.required:
         fields["tool_choice"] = "required" if use.named is None else named
-    return fields if use.parallel else fields | {"parallel_tool_calls": False}
+    usual = use.named is None
+    return fields if use.parallel == usual else fields | {"parallel_tool_calls": use.parallel}
 
 
 def _delta(call: Any) -> ToolCallDelta:

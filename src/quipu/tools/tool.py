@@ -124,7 +124,8 @@ class ToolUse:
             raise InvalidRequest("tool_choice asks for a call, and there are no tools", param="tool_choice")
         if not made or choice == "none":
             return None
-        return cls(made, named, named is not None or choice == "required", parallel is not False)
+        several = named is None if parallel is None else parallel  # OpenAI: a name asks for exactly one call
+        return cls(made, named, named is not None or choice == "required", several)
 
 
 def _named(choice: Any, names: Sequence[str]) -> str | None:
