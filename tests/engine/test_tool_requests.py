@@ -9,6 +9,7 @@ import quipu
 from quipu.engine.fake import fake_model
 from quipu.types import Constraint
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OTHERS = 16
 ASKED = [{"role": "user", "content": "What is the weather in Paris, and what time is it in Rome?"}]
 WEATHER = {
