@@ -444,7 +444,7 @@ class Completion(str):
 def json_object(text: str) -> dict[str, Any] | None:
     """The object that ``text`` is in JSON; None if it is none. A number beyond all floats becomes the largest one."""
     try:
-        value = json.loads(text, parse_float=finite, parse_constant=_no_constant)
+        value = json.loads(text, parse_float=finite, parse_constant=no_constant)
     except (ValueError, RecursionError):  # not JSON, an integer of thousands of digits, nested too deep
         return None
     return value if isinstance(value, dict) else None
@@ -455,8 +455,9 @@ def finite(number: str | float) -> float:
     return max(-sys.float_info.max, min(float(number), sys.float_info.max))
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def no_constant(name: str) -> Any:
+    """What a parser is given for NaN and infinities, which Python reads and JSON does not have. Raises ValueError."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def joined_calls(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:

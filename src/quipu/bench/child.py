@@ -50,8 +50,8 @@ class Child:
         if not line:
             code = self._process.wait()
             self._said.seek(0)
-            last = self._said.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise MeasurementFailed(f"the process of {self._name} ended with {code}: {''.join(last) or 'no message'}")
+            last = last_line(self._said.read())
+            raise MeasurementFailed(f"the process of {self._name} ended with {code}: {last or 'no message'}")
         found = json.loads(line)
         if "error" in found:
             raise MeasurementFailed(found["error"])
@@ -99,6 +99,11 @@ def seconds_to_first_byte(command: Sequence[str], environment: Mapping[str, str]
         process.kill()
         if not first:
             assert process.stderr is not None
-            said = process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise MeasurementFailed(f"{' '.join(command[:4])} answered nothing: {''.join(said)}")
+            said = last_line(process.stderr.read())
+            raise MeasurementFailed(f"{' '.join(command[:4])} answered nothing: {said}")
     return elapsed
+
+
+def last_line(said: bytes) -> str:
+    """Of what a process wrote, which is where it says why it ended; "" if it wrote nothing."""
+    return "".join(said.decode(errors="replace").strip().splitlines()[-1:])

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from quipu.bench.child import last_line
 from quipu.bench.measures import BEFORE, STEPS, TOGETHER
 from quipu.engine.request import Score
 from quipu.errors import MeasurementFailed, QuipuError
@@ -144,8 +145,7 @@ class Served:
             except OSError:
                 time.sleep(0.05)
         self._said.seek(0)
-        last = self._said.read().decode(errors="replace").strip().splitlines()[-1:]
-        raise MeasurementFailed(f"quipu serve did not start: {''.join(last) or 'no message'}")
+        raise MeasurementFailed(f"quipu serve did not start: {last_line(self._said.read()) or 'no message'}")
 
     def _stream(self, prompt: Sequence[int]) -> int:
         """Tokens of one answer, as its last event counts them."""

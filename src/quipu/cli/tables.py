@@ -17,6 +17,7 @@ from typing import IO, Any
 from quipu.capabilities.parts.cells import guarded
 from quipu.cli.fields import Field
 from quipu.errors import InvalidRequest
+from quipu.types import no_constant
 
 MOST_BYTES = 64 << 20
 """Of one row."""
@@ -149,16 +150,12 @@ class JsonLines(Table):
 
     def _object(self, text: str, number: int) -> Row:
         try:
-            row = json.loads(text, parse_constant=_no_number)
+            row = json.loads(text, parse_constant=no_constant)
         except (ValueError, RecursionError) as error:
             raise self._wrong(f"is not JSON: {error}", number) from None
         if not isinstance(row, dict):
             raise self._wrong(f'is {text[:40]}, not an object such as {{"text": "..."}}', number)
         return row
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 class Csv(Table):

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema_rs
 
 from quipu.errors import InvalidRequest, did_you_mean, field_path
-from quipu.types import finite
+from quipu.types import finite, no_constant
 
 MAX_BYTES = 256 << 10
 """Of a schema as JSON."""
@@ -124,7 +124,7 @@ def patterns_in(schema: Mapping[str, Any] | bool) -> list[str]:
 def complaint_of(checker: jsonschema_rs.Validator, text: str) -> str:
     """What is wrong with the answer ``text``; "" for nothing."""
     try:
-        value = json.loads(text, parse_constant=_no_constant, parse_float=finite, parse_int=_readable)
+        value = json.loads(text, parse_constant=no_constant, parse_float=finite, parse_int=_readable)
         checker.validate(value)
     except jsonschema_rs.ValidationError as error:
         return f"{field_path(tuple(error.instance_path)) or 'it'}: {error.message.splitlines()[0][:300]}"
@@ -136,10 +136,6 @@ def complaint_of(checker: jsonschema_rs.Validator, text: str) -> str:
 def _readable(number: str) -> int:
     """Python reads no integer of more digits, which is for clients to know; it is a number all the same."""
     return int(number) if len(number) <= MAX_DIGITS else int(finite(number))
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _schemas(schema: Any, path: tuple[str | int, ...], name: str) -> Iterator[tuple[tuple[str | int, ...], Any]]:

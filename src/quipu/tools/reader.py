@@ -128,13 +128,9 @@ class CallReader:
         return True if done else self._failed()
 
     def _json_end(self) -> bool:
-        found = _END.match(self._text, partial=True)
-        if found is not None and found.partial and not self._final:
-            return False
-        if found is None or found.partial:
-            return self._failed()
-        self._raw += found[0]
-        self._text = self._text[found.end() :]
+        return self._past(_END, self._end_json)
+
+    def _end_json(self, _: regex.Match[str]) -> bool:
         if not self._eager:
             if json_object(self._arguments) is None:
                 return self._failed()
@@ -161,19 +157,26 @@ class CallReader:
         return True
 
     def _python_next(self) -> bool:
-        found = self._goes_on.match(self._text, partial=True)
-        if found is not None and found.partial and not self._final:
-            return False
-        if found is None or found.partial:
-            return self._failed()
-        self._raw += found[0]
-        self._text = self._text[found.end() :]
+        return self._past(self._goes_on, self._next_python)
+
+    def _next_python(self, found: regex.Match[str]) -> bool:
         if found["end"] is None:
             self._begin(found)
         else:
             self._hand_on()
             self._state = self._between
         return True
+
+    def _past(self, pattern: regex.Pattern[str], then: Callable[[regex.Match[str]], bool]) -> bool:
+        """Go on past what ``pattern`` matches, with ``then``; False while more text decides whether it does."""
+        found = pattern.match(self._text, partial=True)
+        if found is not None and found.partial and not self._final:
+            return False
+        if found is None or found.partial:
+            return self._failed()
+        self._raw += found[0]
+        self._text = self._text[found.end() :]
+        return then(found)
 
     def _between(self) -> bool:
         """After a call: what separates it from the next is no text."""

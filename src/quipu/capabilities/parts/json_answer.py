@@ -8,8 +8,9 @@ from itertools import islice
 from typing import Any
 
 from quipu.errors import Unparsed
-from quipu.types import finite
+from quipu.types import finite, no_constant
 
+_DECODER = json.JSONDecoder(parse_float=finite, parse_constant=no_constant)
 TRIES = 20
 """Places where JSON could begin in an answer that is looked at."""
 
@@ -22,13 +23,6 @@ def json_in(text: str) -> tuple[int, Any]:
         except (ValueError, RecursionError):
             continue
     raise Unparsed(f"the model's answer, {text.strip()[:80]!r}, has no JSON", text=text)
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-_DECODER = json.JSONDecoder(parse_float=finite, parse_constant=_no_number)
 
 
 def without_halves(value: Any) -> Any:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from quipu.errors import InvalidRequest, Unparsed, did_you_mean, field_path
+from quipu.tools.schema import definitions
 
 if TYPE_CHECKING:
     from jsonschema_rs import Validator
@@ -52,14 +53,14 @@ class RecordSchema:
         """
         _check(schema)
         schema = _closed(schema)
-        definitions = {name: schema[name] for name in DEFINITIONS if name in schema}
+        shared = definitions(schema)
         inner = _followed({name: value for name, value in schema.items() if name not in DEFINITIONS}, schema)
         if inner.get("type") == "array":
             many = True
             inner = _followed(inner.get("items") or {}, schema)
         if not _is_object(inner):
             inner = {"type": "object", "properties": {VALUE: inner}, "required": [VALUE], "additionalProperties": False}
-        return cls({name: value for name, value in inner.items() if name not in DEFINITIONS}, many, definitions)
+        return cls({name: value for name, value in inner.items() if name not in DEFINITIONS}, many, shared)
 
     @cached_property
     def whole(self) -> dict[str, Any]:
