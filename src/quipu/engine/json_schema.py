@@ -36,7 +36,7 @@ REFUSED: Mapping[str, str] = {
     "if": "use anyOf with the cases",
     "then": "use anyOf with the cases",
     "else": "use anyOf with the cases",
-    "uniqueItems": "leave it out and check for duplicates in the answer",
+    "uniqueItems": "check the answer for duplicates",
     "contains": "use prefixItems, or check the answer",
     "minContains": "use prefixItems, or check the answer",
     "maxContains": "use prefixItems, or check the answer",
@@ -48,7 +48,7 @@ REFUSED: Mapping[str, str] = {
     "unevaluatedProperties": "use additionalProperties: false",
     "$dynamicRef": "use $ref",
     "$recursiveRef": "use $ref",
-    "contentSchema": "leave it out",
+    "contentSchema": "say in the messages what it holds",
     "nullable": 'use type: ["...", "null"]',
     "x-guidance": "white space and separators are not for the request to choose",
 }
