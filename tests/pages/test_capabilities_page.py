@@ -97,10 +97,11 @@ class Desk(Visit):
             rows.last.get_by_role("button", name="Remove").click()
         while rows.count() < len(values):
             group.get_by_role("button", name="Add").click()
+        definitions = root.get("$defs", {})
         for place, value in enumerate(values):
-            items = [each for each in root["$defs"].values() if set(value) <= set(each.get("properties", {}))]
+            items = [each for each in definitions.values() if set(value) <= set(each.get("properties", {}))]
             if isinstance(value, Mapping) and items:
-                self.fill(items[0] | {"$defs": root["$defs"]}, value, rows.nth(place))
+                self.fill(items[0] | {"$defs": definitions}, value, rows.nth(place))
             elif isinstance(value, Mapping):  # of any fields: written as JSON
                 rows.nth(place).get_by_role("textbox").fill(json.dumps(value))
             else:
