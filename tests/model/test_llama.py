@@ -15,7 +15,7 @@ from quipu.engine.runner import Span
 from quipu.engine.torch_runner import TorchRunner
 from quipu.model.attention import causal_attention
 from quipu.model.checkpoint import open_checkpoint
-from quipu.model.config import from_huggingface
+from quipu.model.config_huggingface import from_huggingface
 from quipu.model.llama import Llama, reference_logits
 from quipu.model.lora import merged
 from quipu.model.rope import Rotation

@@ -14,7 +14,7 @@ from quipu.engine.native_runner import NativeRunner
 from quipu.engine.runner import Span
 from quipu.engine.torch_runner import TorchRunner
 from quipu.model.checkpoint import open_checkpoint
-from quipu.model.config import from_huggingface
+from quipu.model.config_huggingface import from_huggingface
 from quipu.model.llama import Llama
 from quipu.model.lora import merged
 

@@ -10,7 +10,8 @@ from quipu.errors import InvalidRequest, UnsupportedCheckpoint
 from quipu.evidence.cards import Card
 from quipu.evidence.judging import SHAPE, Header
 from quipu.model.checkpoint import open_checkpoint
-from quipu.model.config import ModelConfig, from_huggingface
+from quipu.model.config import ModelConfig
+from quipu.model.config_huggingface import from_huggingface
 from quipu.model.fields import Fields
 from quipu.model.files import read_json
 from quipu.model.weights import parameter_count

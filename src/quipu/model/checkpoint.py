@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, UnsupportedCheckpoint, did_you_mean
 from quipu.model import folder as side
-from quipu.model.config import ModelConfig, from_gguf, from_huggingface, from_meta
+from quipu.model.config import ModelConfig
+from quipu.model.config_gguf import from_gguf
+from quipu.model.config_huggingface import from_huggingface
+from quipu.model.config_meta import from_meta
 from quipu.model.files import FileState, check_same, check_unchanged, file_states, read_json, reading
 from quipu.model.folder import TokenizerSource
 from quipu.model.gguf import GGUFFile, canonical_name, canonical_tensors, read_gguf, rope_divisors

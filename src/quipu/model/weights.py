@@ -34,6 +34,8 @@ OUTPUT = "lm_head.weight"
 
 NAMES_SHOWN = 10
 
+_FAMILIES = {"llama": "Llama", "llama4": "Llama 4"}
+
 
 class Stored(Protocol):
     """Bytes that are read from a file when they are asked for, each time into memory of their own."""
@@ -116,7 +118,12 @@ def half_rotation_order(heads: int, head_size: int) -> NDArray[np.int64]:
 
 
 def in_half_rotation(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """``tensors`` with the q and k matrices, stored in Meta's pair order, given their ``row_order``."""
+    """``tensors`` with the q and k matrices, stored in Meta's pair order, given their ``row_order``.
+
+    A Llama 4 rotates pairs, wherever its weights come from: nothing is reordered.
+    """
+    if config.pair_rotation:
+        return dict(tensors)
     stored_in_pairs = {".q_proj.weight": config.heads, ".k_proj.weight": config.kv_heads}
     result = dict(tensors)
     for name, tensor in tensors.items():
@@ -127,28 +134,51 @@ def in_half_rotation(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict
     return result
 
 
+def feed_forward(config: ModelConfig) -> str:
+    """What the feed-forward part of a layer is called: Hugging Face renamed it with Llama 4."""
+    return "feed_forward." if config.architecture == "llama4" else "mlp."
+
+
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Canonical (Hugging Face) name and shape of every weight; matrices are [out, in]. No ``lm_head`` when tied."""
-    width, ffn = config.hidden_size, config.intermediate_size
+    """Canonical (Hugging Face) name and shape of every weight; matrices are [out, in]. No ``lm_head`` when tied.
+
+    Each expert's matrices are matrices of their own, wherever files hold those of all experts as one array.
+    """
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocabulary, config.hidden_size)}
+    for i in range(config.layers):
+        shapes.update({f"model.layers.{i}.{name}.weight": shape for name, shape in _layer_shapes(config, i).items()})
+    shapes["model.norm.weight"] = (config.hidden_size,)
+    if not config.tied_embeddings:
+        shapes[OUTPUT] = (config.vocabulary, config.hidden_size)
+    return shapes
+
+
+def _layer_shapes(config: ModelConfig, index: int) -> dict[str, tuple[int, ...]]:
+    width = config.hidden_size
     queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-    layer = {
+    shapes: dict[str, tuple[int, ...]] = {
         "input_layernorm": (width,),
         "self_attn.q_proj": (queries, width),
         "self_attn.k_proj": (keys, width),
         "self_attn.v_proj": (keys, width),
         "self_attn.o_proj": (width, queries),
         "post_attention_layernorm": (width,),
-        "mlp.gate_proj": (ffn, width),
-        "mlp.up_proj": (ffn, width),
-        "mlp.down_proj": (width, ffn),
     }
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocabulary, width)}
-    for i in range(config.layers):
-        shapes.update({f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()})
-    shapes["model.norm.weight"] = (width,)
-    if not config.tied_embeddings:
-        shapes[OUTPUT] = (config.vocabulary, width)
+    prefix, experts = feed_forward(config), config.experts
+    if experts is None or not config.has_experts(index):
+        return shapes | _swiglu_shapes(prefix, width, config.intermediate_size)
+    shapes[f"{prefix}router"] = (experts.count, width)
+    for name in ("shared_expert", *(f"experts.{expert}" for expert in range(experts.count))):
+        shapes |= _swiglu_shapes(f"{prefix}{name}.", width, experts.intermediate_size)
     return shapes
+
+
+def _swiglu_shapes(prefix: str, width: int, inner: int) -> dict[str, tuple[int, ...]]:
+    return {
+        f"{prefix}gate_proj": (inner, width),
+        f"{prefix}up_proj": (inner, width),
+        f"{prefix}down_proj": (width, inner),
+    }
 
 
 def parameter_count(config: ModelConfig) -> int:
@@ -174,9 +204,10 @@ def check_names(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
     if missing or left_over:
         found = (("missing", missing), ("left over", left_over))
         parts = [f"{len(names)} {word}: {_listed(names)}" for word, names in found if names]
+        family = _FAMILIES[config.architecture]
         raise DamagedCheckpoint(
-            f"{source} does not hold the tensors of a {config.layers}-layer Llama ({'; '.join(parts)}). "
-            "The configuration belongs to other weights, or a file is incomplete: download both again"
+            f"{source} does not hold the tensors of a {config.layers}-layer {family} ({'; '.join(parts)}). The "
+            " configuration belongs to other weights, or a file is incomplete: download both again"
         )
     wrong = [
         f"{name} is {list(tensors[name].shape)}, expected {list(shape)}"
