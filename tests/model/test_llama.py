@@ -13,12 +13,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.runner import Span
 from quipu.engine.torch_runner import TorchRunner
-from quipu.model.attention import causal_attention
+from quipu.model.attention import whole_sequence
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.config_huggingface import from_huggingface
 from quipu.model.llama import Llama, reference_logits
 from quipu.model.lora import merged
-from quipu.model.rope import Rotation
+from quipu.model.rope import Positions
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TINY = GOLDEN / "llama3-tiny"
@@ -68,11 +68,11 @@ def test_greedy_continuations_are_identical(network, length):
 
 def test_every_layer_equals_the_trace(network):
     ids = torch.tensor(vectors["ids_17"])
-    rotation = Rotation(torch.arange(17), network.inverse_frequencies, torch.float32)
+    positions = Positions(torch.arange(17), network.config, network.inverse_frequencies, torch.float32)
     x = torch.nn.functional.embedding(ids, network.embedding)
     outputs = []
     for layer in network.layers:
-        x = layer(x, rotation, causal_attention)
+        x = layer(x, positions, whole_sequence(network.config))
         outputs.append(x)
     # The trace's last entry is after the final norm, in place of the last layer's own output.
     *layers, final = vectors["trace_17"]
@@ -205,7 +205,7 @@ def test_rope_scaling_at_32_thousand_positions(tied, factor, tmp_path):
     with torch.inference_mode():
         expected = theirs(ids, position_ids=positions[None]).logits[0].numpy()
         network = Llama(checkpoint.config, checkpoint.tensors, torch.float32, CPU)
-        ours = network.logits(network(ids[0], positions, causal_attention)).numpy()
+        ours = network.logits(network(ids[0], positions, whole_sequence(network.config))).numpy()
     assert np.abs(ours - expected).max() <= LIMIT
     # A test that cannot tell the factors apart would prove nothing.
     plain = LlamaConfig.from_pretrained(tmp_path, rope_parameters={"rope_type": "default", "rope_theta": 500000.0})
@@ -222,4 +222,5 @@ def test_bfloat16_stays_near_the_reference(tiny):
     rows = run(TorchRunner(network, 4), vectors["ids_17"])
     oracle = np.abs(vectors["bf16_logits_17"] - vectors["logits_17"]).mean()
     assert np.abs(rows - vectors["logits_17"]).mean() <= 1.5 * oracle
-    assert network.layers[0].down.packed is None or network.layers[0].down.weight.numel() == 0
+    down = network.layers[0].feed_forward.down
+    assert down.packed is None or down.weight.numel() == 0

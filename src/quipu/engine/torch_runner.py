@@ -16,7 +16,8 @@ from quipu.errors import InvalidRequest
 from quipu.model.attention import Extent, PagedCache
 from quipu.model.checkpoint import memory_plan
 from quipu.model.config import ModelConfig
-from quipu.model.llama import Llama, Tensors, reference_logits
+from quipu.model.decoder import Tensors
+from quipu.model.llama import Llama, reference_logits
 
 
 def find_device(device: str) -> torch.device:

@@ -26,11 +26,24 @@ class Attend(Protocol):
         ...
 
 
-def causal_attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def whole_sequence(config: ModelConfig) -> Attend:
     """One whole sequence attends to itself; the reference that caching and batching are tested against."""
-    del layer
-    query, key, value = (_grouped(heads, key.shape[1]) for heads in (query, key, value))
-    return _flat(scaled_dot_product_attention(query, key.expand_as(query), value.expand_as(query), is_causal=True))
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        chunk = config.layer_chunk(layer)
+        mask = None if chunk is None else _same_chunk(query.shape[0], chunk, query.device)
+        query, key, value = (_grouped(heads, config.kv_heads) for heads in (query, key, value))
+        key, value = key.expand_as(query), value.expand_as(query)
+        return _flat(scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None))
+
+    return attend
+
+
+def _same_chunk(length: int, chunk: int, device: torch.device) -> Tensor:
+    """bool [length, length]: a token sees those before it that are in its own chunk; fixed blocks, no window."""
+    places = torch.arange(length, device=device)
+    chunks = places // chunk
+    return (places[:, None] >= places) & (chunks[:, None] == chunks)
 
 
 def _grouped(heads: Tensor, kv_heads: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The dense Llama decoder: Llama 3.x and every checkpoint of that architecture.
+"""The whole network of a Llama on torch, and the float32 reference. Its layers are in ``decoder`` and ``llama4``.
 
 Touvron et al. 2023, Grattafiori et al. 2024. Pre-norm blocks of grouped-query attention and SwiGLU. The query,
 key and value products are one matrix, and so are gate and up: fewer, larger products.
@@ -6,96 +6,25 @@ key and value products are one matrix, and so are gate and up: fewer, larger pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quipu.model import weights
-from quipu.model.attention import Attend, causal_attention
+from quipu.model.attention import Attend, whole_sequence
 from quipu.model.config import ModelConfig
+from quipu.model.decoder import DecoderLayer, Loader, RMSNorm, Tensors
 from quipu.model.linear import Linear
-from quipu.model.rope import Rotation
-
-Tensors = Mapping[str, weights.Tensor]
-
-
-def to_torch(tensor: weights.Tensor, dtype: torch.dtype) -> Tensor:
-    """A checkpoint tensor, dequantised, as its own memory in ``dtype``."""
-    if tensor.kind == "BF16" and dtype == torch.bfloat16:
-        return torch.from_numpy(tensor.packed()).view(torch.bfloat16).view(tensor.shape)
-    return torch.from_numpy(np.ascontiguousarray(tensor.float32())).to(dtype)
+from quipu.model.llama4 import Llama4Layer
+from quipu.model.rope import Positions
 
 
-class Loader:
-    """Reads named tensors of a checkpoint as torch tensors of one dtype on one device."""
-
-    def __init__(self, tensors: Tensors, dtype: torch.dtype, device: torch.device, prefix: str = "") -> None:
-        self._tensors, self._dtype, self._device, self._prefix = tensors, dtype, device, prefix
-
-    def under(self, prefix: str) -> Loader:
-        """The same, for names that begin with ``prefix``."""
-        return Loader(self._tensors, self._dtype, self._device, self._prefix + prefix)
-
-    def __contains__(self, name: str) -> bool:
-        return f"{self._prefix}{name}.weight" in self._tensors
-
-    def __call__(self, *names: str) -> Tensor:
-        """The named weights, stacked along their rows."""
-        parts = [to_torch(self._tensors[f"{self._prefix}{name}.weight"], self._dtype) for name in names]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(self._device)
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight (Zhang and Sennrich 2019), the quotient in float32."""
-
-    def __init__(self, weight: Tensor, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, D] -> [T, D]."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
-        return self.weight * wide.to(x.dtype)
-
-
-class DecoderLayer(nn.Module):
-    """One block: x += attention(norm(x)); x += feed_forward(norm(x))."""
-
-    def __init__(self, config: ModelConfig, index: int, load: Loader) -> None:
-        super().__init__()
-        self.index = index
-        self.heads, self.kv_heads, self.head_size = config.heads, config.kv_heads, config.head_size
-        load = load.under(f"model.layers.{index}.")
-        self.attention_norm = RMSNorm(load("input_layernorm"), config.norm_epsilon)
-        self.query_key_value = Linear(load("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"))
-        self.attention_output = Linear(load("self_attn.o_proj"))
-        self.feed_forward_norm = RMSNorm(load("post_attention_layernorm"), config.norm_epsilon)
-        self.gate_up = Linear(load("mlp.gate_proj", "mlp.up_proj"))
-        self.down = Linear(load("mlp.down_proj"))
-
-    def forward(self, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
-        """[T, D] -> [T, D]."""
-        x = x + self._attention(self.attention_norm(x), rotation, attend)
-        return x + self._feed_forward(self.feed_forward_norm(x))
-
-    def _attention(self, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
-        heads = self.query_key_value(x).unflatten(-1, (-1, self.head_size))
-        rotated = rotation(heads[:, : self.heads + self.kv_heads])
-        query, key = rotated.split((self.heads, self.kv_heads), dim=1)
-        value = heads[:, self.heads + self.kv_heads :]
-        output: Tensor = self.attention_output(attend(self.index, query, key, value).flatten(1))
-        return output
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        output: Tensor = self.down(functional.silu(gate) * up)
-        return output
+def decoder_layer(config: ModelConfig, index: int, load: Loader) -> DecoderLayer:
+    """The layer ``index`` of a model of either family."""
+    kind = Llama4Layer if config.architecture == "llama4" else DecoderLayer
+    return kind(config, index, load.under(f"model.layers.{index}."))
 
 
 class Llama(nn.Module):
@@ -119,7 +48,7 @@ class Llama(nn.Module):
         self.layers = nn.ModuleList()
         # Dequantising is numpy, one core each; two layers at a time keep memory low and the disk busy.
         with ThreadPoolExecutor(max_workers=2) as pool:
-            for layer in pool.map(lambda index: DecoderLayer(config, index, load), range(config.layers)):
+            for layer in pool.map(lambda index: decoder_layer(config, index, load), range(config.layers)):
                 self.layers.append(layer)
                 if progress is not None:
                     progress(len(self.layers), config.layers, "loading layers")
@@ -137,10 +66,10 @@ class Llama(nn.Module):
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """tokens and positions int64 [T] -> the final, normed hidden state [T, D]."""
-        rotation = Rotation(positions, self.inverse_frequencies, self.dtype)
+        placed = Positions(positions, self.config, self.inverse_frequencies, self.dtype)
         x = functional.embedding(tokens, self.embedding)
         for layer in self.layers:
-            x = layer(x, rotation, attend)
+            x = layer(x, placed, attend)
         hidden: Tensor = self.norm(x)
         return hidden
 
@@ -160,9 +89,10 @@ def reference_logits(config: ModelConfig, tensors: Tensors, tokens: Sequence[int
     load = Loader(tensors, torch.float32, torch.device("cpu"))
     embedding = load("model.embed_tokens")
     inverse_frequencies = torch.from_numpy(config.rope.inverse_frequencies())
-    rotation = Rotation(torch.arange(len(tokens)), inverse_frequencies, torch.float32)
+    positions = Positions(torch.arange(len(tokens)), config, inverse_frequencies, torch.float32)
+    attend = whole_sequence(config)
     x = functional.embedding(torch.tensor(tokens), embedding)
     for index in range(config.layers):
-        x = DecoderLayer(config, index, load)(x, rotation, causal_attention)
+        x = decoder_layer(config, index, load)(x, positions, attend)
     x = RMSNorm(load("model.norm"), config.norm_epsilon)(x)
     return functional.linear(x, load("lm_head") if "lm_head" in load else embedding)
