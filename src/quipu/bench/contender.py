@@ -12,7 +12,7 @@ from typing import Any
 
 from quipu.bench import llama_cpp
 from quipu.bench.child import Child
-from quipu.bench.work import Work, packed_read, stored_read, work
+from quipu.bench.work import Work, packed_sizes_of, read_bytes, stored_sizes, work
 from quipu.engine.native_backend import NativeBackend
 from quipu.model.checkpoint import Checkpoint, open_checkpoint
 
@@ -82,8 +82,8 @@ def ours(checkpoint: Checkpoint, options: Options, depth: int) -> Contender:
     loading, config, tensors = options.loading, checkpoint.config, checkpoint.tensors
     dtype, quantize, kv_dtype = loading.get("dtype", "auto"), loading.get("quantize"), loading.get("kv_dtype", "auto")
     backend = NativeBackend(config, tensors, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype)
-    weights = packed_read(tensors, dtype, quantize)
-    of_each = work(config, tensors, weights, backend.kv_dtype, depth)
+    sizes = packed_sizes_of(tensors, dtype, quantize)
+    weights, of_each = round(read_bytes(config, sizes)), work(config, tensors, sizes, backend.kv_dtype, depth)
     return Contender(OURS, quantize or _main_kind(checkpoint), checkpoint.path, weights, of_each)
 
 
@@ -95,8 +95,9 @@ def peer(checkpoint: Checkpoint, form: str, options: Options, depth: int, folder
         job = {"kind": "requantise", "path": str(checkpoint.path), "target": str(path), "format": form}
         Child({**job, "threads": options.threads}, {}).close()
     opened = open_checkpoint(path)
-    weights = stored_read(opened.tensors)
-    of_each = work(opened.config, opened.tensors, weights, "f16", depth)
+    sizes = stored_sizes(opened.tensors)
+    weights = round(read_bytes(opened.config, sizes))
+    of_each = work(opened.config, opened.tensors, sizes, "f16", depth)
     return Contender(llama_cpp.NAME, form, path, weights, of_each)
 
 

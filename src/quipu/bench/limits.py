@@ -20,9 +20,10 @@ INT8 = 4
 class Limits:
     """Both limits, with ``threads`` threads; asked again in each round, since a machine has busy minutes."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, size: int = LARGEST) -> None:
+        """``size``: bytes to read, of a quarter of the free memory at most."""
         self._pool = ThreadPoolExecutor(threads)
-        size = min(LARGEST, available_memory() // 4) // threads
+        size = min(size, available_memory() // 4) // threads
         # Touched by the thread that will read it. Not zeros: pages of zeros can be one and the same page.
         self._parts = list(self._pool.map(_filled, [size] * threads))
         values = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from quipu.cli import options
+from quipu.cli.memory_plan import USUAL_CONTEXT
 from quipu.cli.terminal import bytes_text, print_json, print_table, printable, progress
 
 if TYPE_CHECKING:
@@ -17,16 +19,17 @@ SUMMARY = "read what a model is from its files"
 USAGE = "quipu inspect MODEL [OPTIONS]"
 DESCRIPTION = """\
 Read what a model is from its own files, never from its name: its shape, how
-its weights are stored, its licence and hash, and the memory it would take."""
+its weights are stored, its licence and hash, the memory it would take, and
+how fast it can answer here at most. Of a known model whose weights are not
+here, or a config.json alone, what follows from the configuration."""
 EXAMPLES = f"""\
 examples:
   quipu inspect {options.DEFAULT_MODEL}
   quipu inspect ./model.gguf --context 4096 --concurrency 8
   quipu inspect ./folder --no-hash --json
-  quipu inspect ./model.gguf --no-hash --tensors"""
+  quipu inspect ./model.gguf --no-hash --tensors
+  quipu inspect llama-4-scout --context 1000000 --quantize q4"""
 
-USUAL_CONTEXT = 8192
-"""Planned for when --context is not given, if the model has as much."""
 RUNNERS = ("native", "torch")
 
 
@@ -52,13 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what is known. Raises ModelNotFound, CheckpointError and its kinds, InvalidRequest."""
-    from quipu.model.checkpoint import open_checkpoint
+    from quipu.cli.memory_plan import memory_plan
+    from quipu.model.outline import open_or_outline
 
-    checkpoint = open_checkpoint(arguments.model)
+    checkpoint = open_or_outline(arguments.model)
     # Planned before hashing, so that a wrong option is refused at once.
-    memory = _memory(checkpoint, arguments)
+    memory = memory_plan(checkpoint, arguments)
     report = _report(checkpoint) | {"memory": memory}
-    if not arguments.no_hash:
+    if not arguments.no_hash and checkpoint.files:
         with progress("hashing") as show:
             report["sha256"] = checkpoint.file_hash(lambda done, total: show(done, total, ""))
     if arguments.tensors:
@@ -73,8 +77,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _report(checkpoint: Checkpoint) -> dict[str, Any]:
+    from quipu.model.weights import active_parameters
+
     config, rope = checkpoint.config, checkpoint.config.rope
-    scaling = rope.scaling
+    scaling, experts = rope.scaling, config.experts
     return {
         "name": checkpoint.name,
         "path": str(checkpoint.path),
@@ -82,6 +88,7 @@ def _report(checkpoint: Checkpoint) -> dict[str, Any]:
         "file_bytes": sum(path.stat().st_size for path in checkpoint.files),
         "architecture": config.architecture,
         "parameters": checkpoint.parameters,
+        "active_parameters": active_parameters(config),
         "layers": config.layers,
         "heads": config.heads,
         "kv_heads": config.kv_heads,
@@ -105,6 +112,18 @@ def _report(checkpoint: Checkpoint) -> dict[str, Any]:
         ),
         "rope_divisors": None if rope.divisors is None else [min(rope.divisors), max(rope.divisors)],
         "tied_embeddings": config.tied_embeddings,
+        "experts": None
+        if experts is None
+        else {
+            "count": experts.count,
+            "active": experts.active,
+            "intermediate_size": experts.intermediate_size,
+            "layers": sorted(experts.layers),
+        },
+        "attention_chunk": config.chunk,
+        "nope_layers": sorted(config.nope_layers),
+        "query_key_norm": config.query_key_norm,
+        "attention_temperature": None if config.temperature is None else asdict(config.temperature),
         "quantization": _quantization(checkpoint),
         "tokenizer": _tokenizer(checkpoint),
         "chat_template": checkpoint.chat_template is not None,
@@ -135,85 +154,24 @@ def _tokenizer(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-def _memory(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What quipu.load would take, computed without kernels or torch. Raises InvalidRequest."""
-    from quipu.engine.kv_cache import blocks_for
-    from quipu.engine.memory import available_memory
-    from quipu.engine.runner import BLOCK_SIZE
-    from quipu.errors import InvalidRequest
-
-    own = checkpoint.config.context_length
-    context = arguments.context or min(own, USUAL_CONTEXT)
-    if context > own:
-        raise InvalidRequest(f"context {context} is more than the {own} tokens of this model", param="context")
-    plan = _torch_plan(checkpoint, arguments) if arguments.runner == "torch" else _native_plan(checkpoint, arguments)
-    kv_bytes = plan["kv_bytes_per_token"] * blocks_for(context) * BLOCK_SIZE * arguments.concurrency
-    total, free = plan["weights_bytes"] + kv_bytes, available_memory()
-    return {
-        "runner": arguments.runner,
-        "context": context,
-        "concurrency": arguments.concurrency,
-        **plan,
-        "kv_bytes": kv_bytes,
-        "total_bytes": total,
-        "free_bytes": free,
-        "fits": total <= free,
-    }
-
-
-def _native_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[str, Any]:
-    """``conversions``: which stored type runs as which other, and the relative error to expect, None if it is small."""
-    from quipu.engine.footprint import Footprint
-    from quipu.engine.packing import STATED_LOSS
-
-    chosen = {"dtype": arguments.dtype, "kv_dtype": arguments.kv_dtype, "quantize": arguments.quantize}
-    footprint = Footprint.of(checkpoint.config, checkpoint.tensors, **chosen)
-    changes = {(checkpoint.tensors[name].kind, kind) for name, kind in footprint.kinds.items()}
-    return {
-        "dtype": footprint.dtype,
-        "kv_dtype": footprint.kv_dtype,
-        "conversions": [
-            {"stored": stored, "packed": packed, "expected_loss": STATED_LOSS.get((stored, packed))}
-            for stored, packed in sorted(changes)
-            if stored != packed
-        ],
-        "weights_bytes": footprint.weights_bytes,
-        "kv_bytes_per_token": footprint.kv_bytes_per_token,
-    }
-
-
-def _torch_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[str, Any]:
-    from quipu.engine.runner import BLOCK_SIZE
-    from quipu.errors import InvalidRequest
-    from quipu.model.checkpoint import memory_plan
-
-    if arguments.kv_dtype != "auto" or arguments.quantize is not None:
-        raise InvalidRequest("--kv-dtype and --quantize are for the native runner; leave them out, or --runner torch")
-    dtype = checkpoint.run_dtype(arguments.dtype)
-    plan = memory_plan(checkpoint.config, dtype, 1, 1, block_size=BLOCK_SIZE)
-    return {
-        "dtype": dtype,
-        "kv_dtype": dtype,
-        "conversions": [],
-        "weights_bytes": plan.weights_bytes,
-        "kv_bytes_per_token": plan.kv_bytes_per_token,
-    }
-
-
 def _print(report: Mapping[str, Any]) -> None:
     plan = report["memory"]
     facts = {
         "model": report["name"],
         "path": report["path"],
-        "format": f"{report['format']}, {bytes_text(report['file_bytes'])}",
+        "format": f"{report['format']}, {bytes_text(report['file_bytes'])}"
+        if report["file_bytes"]
+        else "a configuration; its weights are not here",
         "sha256": report.get("sha256"),
         "licence": report["license"] or "not said",
         "architecture": report["architecture"],
-        "parameters": f"{report['parameters']:,}",
+        "parameters": _parameters(report),
         "layers": report["layers"],
         "heads": f"{report['heads']}, sharing {report['kv_heads']} KV heads, of size {report['head_size']}",
         "hidden size": report["hidden_size"],
         "feed-forward size": report["intermediate_size"],
+        "experts": _experts(report),
+        "attention": _attention(report),
         "vocabulary": report["vocabulary"],
         "context": f"{report['context_length']} tokens",
         "rope": _rope(report),
@@ -224,7 +182,7 @@ def _print(report: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         if value is not None:
             print(f"{name:<18} {printable(str(value))}")
-    print("\nweights as stored")
+    print("\nweights as stored" if report["file_bytes"] else "\nweights as published")
     rows = [
         (
             kind,
@@ -250,12 +208,43 @@ def _print(report: Mapping[str, Any]) -> None:
             ("total", bytes_text(plan["total_bytes"]), _verdict(plan)),
         ]
     )
+    if plan["speed"] is not None:
+        print(f"\n{_speed(plan['speed'])}")
     if "tensors" in report:
         print("\ntensors")
         print_table(
             [(each["name"], "x".join(map(str, each["shape"])), each["type"], bytes_text(each["bytes"]))
              for each in report["tensors"]]
         )  # fmt: skip
+
+
+def _parameters(report: Mapping[str, Any]) -> str:
+    every, active = report["parameters"], report["active_parameters"]
+    return f"{every:,}" if every == active else f"{every:,}, of which a token meets {active:,}"
+
+
+def _experts(report: Mapping[str, Any]) -> str | None:
+    experts = report["experts"]
+    if experts is None:
+        return None
+    layers = len(experts["layers"])
+    where = "every layer" if layers == report["layers"] else f"{layers} of {report['layers']} layers"
+    return (
+        f"{experts['count']} in {where}, {experts['active']} for a token beside a shared one, "
+        f"of feed-forward size {experts['intermediate_size']}"
+    )
+
+
+def _attention(report: Mapping[str, Any]) -> str | None:
+    """Of Llama 4, whose layers do not all see the same."""
+    if report["attention_chunk"] is None and not report["nope_layers"]:
+        return None
+    free = report["nope_layers"]
+    chunk = report["attention_chunk"]
+    text = f"{report['layers'] - len(free)} layers in chunks of {chunk} tokens" if chunk else "all layers see all"
+    if free:
+        text += f"; without rotation and over everything: {', '.join(map(str, free))}"
+    return text
 
 
 def _rope(report: Mapping[str, Any]) -> str:
@@ -268,6 +257,20 @@ def _rope(report: Mapping[str, Any]) -> str:
     if divisors is not None:
         text += f", frequencies divided by {divisors[0]:g} to {divisors[1]:g} (a table in the file)"
     return text if scaling or divisors else f"{text}, not scaled"
+
+
+def _speed(speed: Mapping[str, Any]) -> str:
+    text = f"at the end of this context a token reads {bytes_text(round(speed['token_bytes']))}"
+    if speed["disk_bytes"]:
+        disk = "a disk not measured here" if speed["disk_rate"] is None else f"disk at {_rate(speed['disk_rate'])}"
+        text += f", {bytes_text(round(speed['disk_bytes']))} of it from {disk}"
+    text += f"; memory is read at {_rate(speed['memory_rate'])}"
+    most = speed["tokens_per_second"]
+    return text if most is None else f"{text}: at most {most:.3g} tokens/s in one answer"
+
+
+def _rate(bytes_per_second: float) -> str:
+    return f"{bytes_text(round(bytes_per_second))}/s"
 
 
 def _verdict(plan: Mapping[str, Any]) -> str:

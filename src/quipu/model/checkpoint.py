@@ -24,7 +24,7 @@ from quipu.model.known import cached_snapshot, known_models
 from quipu.model.safetensors import INDEX, read_index, read_safetensors, read_sharded
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, in_half_rotation, parameter_count
 
-Format = Literal["gguf", "safetensors", "pth"]
+Format = Literal["gguf", "safetensors", "pth", "config"]
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 

@@ -84,6 +84,11 @@ class ModelConfig:
         """Positions of a chunk that the layer's attention does not look out of; None where it sees everything."""
         return None if layer in self.nope_layers else self.chunk
 
+    def kept_positions(self, tokens: int) -> int:
+        """Of a text of so many, over all layers: those whose keys and values a later token may read, at most."""
+        chunked = sum(self.layer_chunk(layer) is not None for layer in range(self.layers))
+        return (self.layers - chunked) * tokens + chunked * min(tokens, self.chunk or tokens)
+
 
 def consistent(config: ModelConfig, source: str) -> ModelConfig:
     """``config``, if its numbers fit together. Raises DamagedCheckpoint about ``source``."""

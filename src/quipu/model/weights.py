@@ -186,6 +186,25 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in tensor_shapes(config).values())
 
 
+def active_share(config: ModelConfig, name: str) -> float:
+    """How much of a weight one token reads: of an expert's its chance, if the router treats all alike, of others 1.
+
+    Of an embedding that is not the output layer, too, it reads one row: 0.
+    """
+    if name == EMBEDDING:
+        return float(config.tied_embeddings)
+    if config.experts is not None and ".experts." in name:
+        return config.experts.active / config.experts.count
+    return 1.0
+
+
+def active_parameters(config: ModelConfig) -> int:
+    """Number of weights that one token meets: its experts and no others, all of the embedding counted."""
+    shapes = tensor_shapes(config)
+    read = {name: 1.0 if name == EMBEDDING else active_share(config, name) for name in shapes}
+    return round(sum(math.prod(shape) * read[name] for name, shape in shapes.items()))
+
+
 _HARMLESS = re.compile(
     r"(model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|model\.rotary_emb\.inv_freq|rope\.freqs|.*\._extra_state)"
 )

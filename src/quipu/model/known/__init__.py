@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from quipu.errors import ModelNotFound
 
@@ -18,6 +19,7 @@ class KnownModel:
 
     It comes either in an installed Python package (``package`` and the ``file`` in it, put there by ``install``) or
     from a Hugging Face ``repository``. ``sampling``: what its makers recommend, for files that do not say it.
+    ``config``: the published config.json, of models that one plans for before downloading them.
     """
 
     name: str
@@ -29,6 +31,7 @@ class KnownModel:
     install: str | None = None
     repository: str | None = None
     sampling: Mapping[str, float | int] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
 
     def locate(self) -> Path:
         """The file or folder on this machine. Raises ModelNotFound with the command that brings it here."""
