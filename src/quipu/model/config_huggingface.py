@@ -39,8 +39,8 @@ def from_huggingface(config: Mapping[str, Any], *, source: str = "config.json") 
     return consistent(_decoder(fields, intermediate_size="intermediate_size", theta=10000.0), source)
 
 
-def _decoder(fields: Fields, *, intermediate_size: str, theta: float) -> ModelConfig:
-    """What both families say alike. ``theta``: of files that name none, as those of Llama 1 and 2."""
+def _decoder(fields: Fields, *, intermediate_size: str, theta: float, width: int | None = None) -> ModelConfig:
+    """What both families say alike. ``theta`` and ``width``: of files that name none, as those of Llama 1 and 2."""
     _refuse_what_no_llama_has(fields)
     heads = fields.integer("num_attention_heads", most=MOST_HEADS)
     hidden = fields.integer("hidden_size", most=MOST_WIDTH)
@@ -49,7 +49,7 @@ def _decoder(fields: Fields, *, intermediate_size: str, theta: float) -> ModelCo
         architecture="llama",
         vocabulary=fields.integer("vocab_size", most=MOST_VOCABULARY),
         hidden_size=hidden,
-        intermediate_size=fields.integer(intermediate_size, most=MOST_WIDTH),
+        intermediate_size=fields.integer(intermediate_size, most=MOST_WIDTH, default=width),
         layers=fields.integer("num_hidden_layers", most=MOST_LAYERS),
         heads=heads,
         kv_heads=fields.integer("num_key_value_heads", most=MOST_HEADS, default=heads),
@@ -71,7 +71,7 @@ def _llama4(outer: Fields) -> ModelConfig:
     kind = fields.get("model_type")
     if kind not in ("llama4_text", None) and fields is not outer:
         fields.unsupported("model_type", "supported is 'llama4_text'")
-    dense = _decoder(fields, intermediate_size="intermediate_size_mlp", theta=500000.0)
+    dense = _decoder(fields, intermediate_size="intermediate_size_mlp", theta=500000.0, width=16384)
     tied = outer.flag("tie_word_embeddings", default=dense.tied_embeddings)
     nope = _nope_layers(fields, dense.layers)
     chunk = None
