@@ -13,7 +13,7 @@ from quipu.evidence.card_file import parse, read
 from quipu.evidence.cards import Price, card, cards, endpoint
 from quipu.evidence.claims import PAGE, card_claims, sentences
 from quipu.evidence.facts import FACTS
-from quipu.evidence.header import dense_facts
+from quipu.evidence.header import model_facts
 from quipu.evidence.toml_table import written
 from quipu.model.checkpoint import open_checkpoint
 
@@ -115,7 +115,7 @@ def vision_tower():
 
 def test_the_demonstration_model_is_what_its_file_says():
     said = facts("smollm2-135m-instruct")
-    for name, value in dense_facts(open_checkpoint("smollm2-135m-instruct").config).items():
+    for name, value in model_facts(open_checkpoint("smollm2-135m-instruct").config).items():
         assert said[name] == value, name
 
 

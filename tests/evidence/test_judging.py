@@ -212,7 +212,7 @@ def configuration(experts=16, **changes):
         "num_hidden_layers": 48, "hidden_size": 5120, "num_attention_heads": 40, "num_key_value_heads": 8,
         "head_dim": 128, "intermediate_size": 8192, "vocab_size": 202048, "max_position_embeddings": 10485760,
         "num_local_experts": experts, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1, "no_rope_layers": [],
-        "attention_chunk_size": 8192,
+        "attention_chunk_size": 8192, "rms_norm_eps": 1e-5,
     }  # fmt: skip
     return {"model_type": "llama4", "text_config": {**text, **changes}, "vision_config": {"hidden_size": 1408}}
 
@@ -266,7 +266,7 @@ def test_a_configuration_in_other_words(tmp_path):
 
 @pytest.mark.parametrize(("content", "said"), [
     ({"model_type": "gpt2"}, "gpt2"),
-    ({"model_type": "llama4"}, "num_hidden_layers is missing"),
+    ({"model_type": "llama4"}, "num_attention_heads is missing"),
     ({"model_type": "llama4", "text_config": 3}, "text_config is 3, not an object"),
     (configuration(num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
     (configuration(num_local_experts="many"), "num_local_experts is 'many', not a whole number"),

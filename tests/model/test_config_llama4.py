@@ -92,7 +92,7 @@ def test_text_models_have_the_fields_at_the_top() -> None:
 def test_absent_fields_are_those_of_transformers() -> None:
     text = published()["text_config"]
     for name in ("attn_temperature_tuning", "no_rope_layers", "num_local_experts", "num_experts_per_tok",
-                 "interleave_moe_layer_step", "use_qk_norm", "rope_theta"):  # fmt: skip
+                 "interleave_moe_layer_step", "use_qk_norm", "rope_theta", "intermediate_size_mlp"):  # fmt: skip
         del text[name]
     assert from_huggingface(text) == from_huggingface(published())
 
@@ -134,7 +134,7 @@ def test_lists_win_over_intervals() -> None:
         ({"model_type": "llama4_vision_model"}, UnsupportedCheckpoint, "model_type is 'llama4_vision_model'"),
         ({"quantization_config": {}}, UnsupportedCheckpoint, "quantization_config"),
         ({"attention_bias": True}, UnsupportedCheckpoint, "attention_bias"),
-        ({"intermediate_size_mlp": None}, DamagedCheckpoint, "intermediate_size_mlp is missing"),
+        ({"intermediate_size_mlp": 0}, DamagedCheckpoint, "intermediate_size_mlp is 0"),
     ],
 )
 def test_refused_huggingface(changes: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import importlib
 import json
 
 import pytest
@@ -37,12 +38,12 @@ def test_long_runs_are_cut_as_meta_cuts_them(family, request, golden):
         assert digest == expected["sha256_of_json_ids"]
 
 
-def test_more_than_400_000_characters_equal_meta(llama3, meta_tokenizer_file):
-    from llama_models.llama3.tokenizer import Tokenizer as Meta
-
+@pytest.mark.parametrize("family", FAMILIES)
+def test_more_than_400_000_characters_equal_meta(family, request, meta_tokenizer_file):
+    meta = importlib.import_module(f"llama_models.{family}.tokenizer").Tokenizer(meta_tokenizer_file(family))
     text = ("word 12 \n" * 45_000)[3:] + "é" * 60_000 + " " * 70_000 + "x"
     assert len(text) > 400_000
-    assert llama3.encode(text) == Meta(meta_tokenizer_file("llama3")).encode(text, bos=False, eos=False)
+    assert request.getfixturevalue(family).encode(text) == meta.encode(text, bos=False, eos=False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -240,16 +240,24 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
         case ("json", path):
             return Tokenizer.from_json(path)
         case ("tiktoken", path):
-            return Tokenizer.from_tiktoken(path)
+            # Meta's file names no special tokens: whose they are, the weights tell.
+            return Tokenizer.from_tiktoken(path, "llama4" if checkpoint.config.architecture == "llama4" else "llama3")
         case _:
             return None
+
+
+_FAMILY_MARKS = {
+    "llama3": {"<|start_header_id|>", "<|eot_id|>"},
+    "llama4": {"<|header_start|>", "<|eot|>"},
+}
+"""Special tokens by which the vocabulary of one of Meta's families is known."""
 
 
 def _chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> ChatFormat | None:
     """The checkpoint's own template, else Meta's format if the tokenizer has its special tokens."""
     if tokenizer is None:
         return None
-    family = "llama3" if {"<|start_header_id|>", "<|eot_id|>"} <= tokenizer.specials.keys() else None
+    family = next((name for name, marks in _FAMILY_MARKS.items() if marks <= tokenizer.specials.keys()), None)
     if checkpoint.chat_template is None and family is None:
         return None
     return ChatFormat(tokenizer, checkpoint.chat_template, family)

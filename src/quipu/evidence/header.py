@@ -12,12 +12,8 @@ from quipu.evidence.judging import SHAPE, Header
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.config import ModelConfig
 from quipu.model.config_huggingface import from_huggingface
-from quipu.model.fields import Fields
 from quipu.model.files import read_json
 from quipu.model.weights import parameter_count
-
-MOST = 1 << 40
-"""No number in a configuration is larger."""
 
 
 def read_header(model: str, cards: Mapping[str, Card], subject: str | None = None) -> Header:
@@ -46,86 +42,43 @@ def _facts(model: str) -> tuple[str, dict[str, Any]]:
         if path.suffix != ".json" or not path.is_file():
             raise
         return str(path), config_facts(read_json(path), str(path))
-    return str(checkpoint.path), dense_facts(checkpoint.config)
+    return str(checkpoint.path), model_facts(checkpoint.config)
 
 
 def config_facts(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What a Hugging Face config.json says; ``source`` names it in errors. Raises CheckpointError's kinds."""
-    kind = values.get("model_type")
-    if kind in ("llama4", "llama4_text"):
-        return _llama_4_facts(Fields(values, source))
-    return dense_facts(from_huggingface(values, source=source))
+    return model_facts(from_huggingface(values, source=source), sees=values.get("vision_config") is not None)
 
 
-def dense_facts(config: ModelConfig) -> dict[str, Any]:
-    """What a configuration of the dense Llama architecture says, by the names of facts.FACTS."""
-    scaling = config.rope.scaling
-    facts: dict[str, Any] = {
-        "parameters": parameter_count(config),
+def model_facts(config: ModelConfig, *, sees: bool = False) -> dict[str, Any]:
+    """What a configuration says, by the names of facts.FACTS. ``sees``: there is a vision tower beside the text model.
+
+    Its parameters are not those that are published, then: the tower's come on top.
+    """
+    scaling, experts = config.rope.scaling, config.experts
+    facts: dict[str, Any] = {} if sees else {"parameters": parameter_count(config)}
+    facts |= {
         "layers": config.layers,
         "hidden_size": config.hidden_size,
         "heads": config.heads,
         "kv_heads": config.kv_heads,
         "head_size": config.head_size,
-        "intermediate_size": config.intermediate_size,
+        "intermediate_size": config.intermediate_size if experts is None else experts.intermediate_size,
         "vocabulary": config.vocabulary,
         "tied_embeddings": config.tied_embeddings,
         "context_length": config.context_length,
-        "attention": _attention(config.heads, config.kv_heads),
     }
+    attention = ("multi-head", "grouped-query") if config.kv_heads < config.heads else ("multi-head",)
     if scaling is not None and scaling.kind == "llama3":
         facts["rope_original_context"] = scaling.original_context_length
-    return facts
-
-
-def _llama_4_facts(whole: Fields) -> dict[str, Any]:
-    """Of Llama 4: the fields of the text model, which stand at the top where there is no vision tower."""
-    fields = whole.nested("text_config") or whole
-    layers = fields.integer("num_hidden_layers", most=10_000)
-    heads = fields.integer("num_attention_heads", most=MOST)
-    kv_heads = fields.integer("num_key_value_heads", most=MOST, default=heads)
-    facts: dict[str, Any] = {
-        "layers": layers,
-        "hidden_size": fields.integer("hidden_size", most=MOST),
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "head_size": fields.integer("head_dim", most=MOST, default=128),
-        "intermediate_size": fields.integer("intermediate_size", most=MOST),
-        "vocabulary": fields.integer("vocab_size", most=MOST),
-        "tied_embeddings": fields.flag("tie_word_embeddings"),
-        "context_length": fields.integer("max_position_embeddings", most=MOST),
-        "experts": fields.integer("num_local_experts", most=MOST, default=16),
-        "experts_per_token": fields.integer("num_experts_per_tok", most=MOST, default=1),
-        "moe_layers": _moe_layers(fields, layers),
-        "separate_vision_encoder": whole.nested("vision_config") is not None,
-    }
-    attention = _attention(heads, kv_heads)
-    # Null is "no chunking"; what is not there at all is 8192.
-    chunk = fields.integer("attention_chunk_size", most=MOST, default=8192)
-    if "attention_chunk_size" not in fields.values or fields.get("attention_chunk_size") is not None:
-        facts["attention_chunk"] = chunk
-        facts["full_attention_layers"] = _full_layers(fields, layers)
+    if config.architecture == "llama4":
+        facts["separate_vision_encoder"] = sees
+    if experts is not None:
+        facts |= {"experts": experts.count, "experts_per_token": experts.active, "moe_layers": len(experts.layers)}
+    if config.chunk is not None:
+        facts |= {"attention_chunk": config.chunk, "full_attention_layers": len(config.nope_layers)}
         attention = (*attention, "chunked")
     return {**facts, "attention": attention}
-
-
-def _moe_layers(fields: Fields, layers: int) -> int:
-    named = fields.get("moe_layers")
-    if isinstance(named, list) and named:
-        return len(named)
-    return layers // fields.integer("interleave_moe_layer_step", most=MOST, default=1)
-
-
-def _full_layers(fields: Fields, layers: int) -> int:
-    """Layers without rotation look at everything: 0 in ``no_rope_layers``; an empty list means every fourth."""
-    named = fields.get("no_rope_layers")
-    if isinstance(named, list) and named:
-        return named.count(0)
-    return layers // fields.integer("no_rope_layer_interval", most=MOST, default=4)
-
-
-def _attention(heads: int, kv_heads: int) -> tuple[str, ...]:
-    return ("multi-head", "grouped-query") if kv_heads < heads else ("multi-head",)
 
 
 def _fits(card: Card, facts: Mapping[str, Any]) -> bool:

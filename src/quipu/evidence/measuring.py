@@ -16,7 +16,7 @@ from quipu.evidence.workload import identifier
 def measuring(name: str, capability: str | None = None) -> str:
     """The command, for the card ``name``, and for one capability if given."""
     only = f" --capability {capability}" if capability else ""
-    if name in _not_run():
+    if name in _large():
         return f"quipu models add HERE --of {name} --base-url URL --model THERE, then quipu measure HERE{only}"
     return f"quipu measure {name}{only}"
 
@@ -79,9 +79,8 @@ def _option(option: str, value: Any) -> Iterator[str]:
 
 
 @cache
-def _not_run() -> frozenset[str]:
-    """Cards that come with quipu whose weights it does not run, or knows no file of."""
-    from quipu.evidence.cards import built_in
+def _large() -> frozenset[str]:
+    """Models that most people reach at an endpoint: those one plans for before downloading them."""
     from quipu.model.known import known_models
 
-    return frozenset(built_in()) - {each.name for each in known_models()}
+    return frozenset(each.name for each in known_models() if each.config is not None)
