@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -66,7 +67,7 @@ def test_configurations_agree(opened: tuple[str, str, Checkpoint]) -> None:
     form, step, checkpoint = opened
 
     def apart_from_rope(config: ModelConfig) -> str:
-        return repr(config).replace(repr(config.rope), "")
+        return repr(replace(config, vision=None)).replace(repr(config.rope), "")
 
     golden = open_checkpoint(GOLDEN / step).config
     assert apart_from_rope(checkpoint.config) == apart_from_rope(golden)
