@@ -14,7 +14,8 @@ from quipu import native
 from quipu.engine.footprint import Footprint
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
-from quipu.engine.native_runner import NativeRunner, layer_states, output_logits
+from quipu.engine.native_plan import layer_states, output_logits
+from quipu.engine.native_runner import NativeRunner
 from quipu.engine.packed import packed_weights
 from quipu.engine.packed_file import VERSION
 from quipu.engine.packing import packed_kinds
@@ -78,8 +79,8 @@ class NativeBackend:
         embedding = self._tensors[EMBEDDING]
         state = embedding.float32()[list(ids)]
         for index in range(self._config.layers):
-            prefix = f"model.layers.{index}."
-            state = layer_states(self._config, self._float32(prefix), prefix, state, self._threads)
+            layer = self._float32(f"model.layers.{index}.")
+            state = layer_states(self._config, layer, index, state, self._threads)
         names = [name for name in (OUTPUT, "model.norm.weight") if name in self._tensors]
         head = self._float32(*names, *([] if OUTPUT in names else [EMBEDDING]))
         return output_logits(self._config, head, state, self._threads)
