@@ -139,6 +139,7 @@ def test_a_shape_is_a_model_of_random_weights(tmp_path: Path) -> None:
     assert len(gguf.GGUFReader(path).tensors) == len(opened.tensors)
 
 
+@pytest.mark.slow
 def test_sixteen_streams_over_http(smollm2_file: Path) -> None:
     with Served(str(smollm2_file), 49152, {"threads": "2"}, os.environ) as server:
         assert server.rate() > 0

@@ -58,10 +58,10 @@ def ask_all(model, seeds):
 
 
 def test_a_few_random_schemas(model):
-    outcomes = ask_all(model, range(24))
+    outcomes = ask_all(model, range(12))
     assert outcomes["stop"]
     assert outcomes["length"]
-    assert outcomes["stop"] + outcomes["length"] >= 12
+    assert outcomes["stop"] + outcomes["length"] >= 6
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("length", [1, 64, 2000])
+@pytest.mark.parametrize("length", [1, 64, pytest.param(2000, marks=pytest.mark.slow)])
 def test_logits_equal_transformers(model, oracle, ids, length):
     with torch.inference_mode():
         theirs = oracle(torch.tensor(ids[:length])[None]).logits[0].numpy()

@@ -142,7 +142,15 @@ OWN = ("adding", "several")
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [*((name, "phone") for name in [*capabilities.names(), *OWN]), *((name, "desktop") for name in OWN)],
+    [
+        *((name, "phone") for name in ("extract", "tools", *OWN)),
+        *((name, "desktop") for name in OWN),
+        *(
+            pytest.param(name, "phone", marks=pytest.mark.slow)
+            for name in capabilities.names()
+            if name not in ("extract", "tools")
+        ),
+    ],
 )
 def test_a_form_asks_for_exactly_its_input(visit: Visitor, model: Perfect, name: str, size: str) -> None:
     """Also of those in a folder of one's own. What is entered is what is sent, and what comes back is shown."""
@@ -267,6 +275,7 @@ def test_progress_is_shown_and_goes_on_while_one_looks_elsewhere(visit: Visitor,
     expect(person.page.get_by_role("textbox", name="Text")).to_have_value("hello there")
 
 
+@pytest.mark.parametrize("size", ["phone", pytest.param("desktop", marks=pytest.mark.slow)])
 def test_the_result_is_in_view_and_whoever_looks_elsewhere_is_left_alone(visit: Visitor, size: str) -> None:
     """Below a form that fills the page: its end, or, if it is longer than the page, its beginning."""
     person = visit(size)

@@ -47,6 +47,36 @@ class Temperature:
 
 
 @dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """The encoder of a Llama 4 that sees. Tiles of ``tile_size`` pixels a side are cut into patches.
+
+    An adapter, ``adapter_size`` wide, makes one vector of ``shuffle`` x ``shuffle`` patches. ``patch_token`` is the id
+    that stands in a prompt for each of them.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    tile_size: int
+    patch_size: int
+    adapter_size: int
+    shuffle: int
+    rope_theta: float
+    patch_token: int
+
+    @property
+    def patches_a_side(self) -> int:
+        """Of a tile, each way."""
+        return self.tile_size // self.patch_size
+
+    @property
+    def tile_tokens(self) -> int:
+        """Tokens that a tile takes in a prompt."""
+        return (self.patches_a_side // self.shuffle) ** 2
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The shape of one decoder. ``head_size`` need not be ``hidden_size / heads``.
 
@@ -54,7 +84,8 @@ class ModelConfig:
     dense layers. ``nope_layers`` rotate nothing and attend to everything before a token; in the others, if ``chunk``
     is given, a token attends only to its own chunk of so many positions. ``pair_rotation``: a head's elements
     (2t, 2t + 1) are rotated together, not (t, t + head_size / 2). ``query_key_norm``: rotated queries and keys are
-    divided by their root mean square, head by head. ``temperature`` is of ``nope_layers``.
+    divided by their root mean square, head by head. ``temperature`` is of ``nope_layers``. ``vision``: what it
+    sees with.
     """
 
     architecture: str
@@ -75,6 +106,7 @@ class ModelConfig:
     pair_rotation: bool = False
     query_key_norm: bool = False
     temperature: Temperature | None = None
+    vision: VisionConfig | None = None
 
     def has_experts(self, layer: int) -> bool:
         """Whether the layer routes tokens to experts."""
@@ -107,6 +139,18 @@ def consistent(config: ModelConfig, source: str) -> ModelConfig:
             )
         if not all(1e-6 < divisor < 1e6 for divisor in divisors):
             raise DamagedCheckpoint(f"{source}: rope_freqs.weight must hold numbers between 1e-6 and 1e6")
+    return config
+
+
+def consistent_vision(config: VisionConfig, source: str) -> VisionConfig:
+    """``config``, if its numbers fit together. Raises DamagedCheckpoint about ``source``."""
+    wrong = None
+    if config.tile_size % (config.patch_size * config.shuffle):
+        wrong = f"tiles of {config.tile_size} are not whole blocks of {config.shuffle} patches of {config.patch_size}"
+    elif config.hidden_size % (4 * config.heads):
+        wrong = f"{config.heads} heads of {config.hidden_size} columns do not have whole pairs for rows and columns"
+    if wrong is not None:
+        raise DamagedCheckpoint(f"{source}: {wrong}; correct the configuration")
     return config
 
 

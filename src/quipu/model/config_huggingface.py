@@ -18,7 +18,9 @@ from quipu.model.config import (
     Experts,
     ModelConfig,
     Temperature,
+    VisionConfig,
     consistent,
+    consistent_vision,
     every,
     head_size,
 )
@@ -87,6 +89,7 @@ def _llama4(outer: Fields) -> ModelConfig:
         pair_rotation=True,
         query_key_norm=fields.flag("use_qk_norm", default=True),
         temperature=_temperature(fields),
+        vision=_vision(outer),
     )
     return consistent(config, outer.source)
 
@@ -137,6 +140,29 @@ def _temperature(fields: Fields) -> Temperature | None:
     return Temperature(fields.number("floor_scale", default=8192), fields.number("attn_scale", default=0.1))
 
 
+def _vision(outer: Fields) -> VisionConfig | None:
+    fields = outer.nested("vision_config")
+    if fields is None:
+        return None
+    if fields.text("hidden_act", default="gelu") != "gelu":
+        fields.unsupported("hidden_act", "the vision encoder's is 'gelu'")
+    ratio = fields.number("pixel_shuffle_ratio", default=0.5)
+    hidden = fields.integer("hidden_size", most=MOST_WIDTH)
+    config = VisionConfig(
+        hidden_size=hidden,
+        intermediate_size=fields.integer("intermediate_size", most=MOST_WIDTH, default=4 * hidden),
+        layers=fields.integer("num_hidden_layers", most=MOST_LAYERS),
+        heads=fields.integer("num_attention_heads", most=MOST_HEADS),
+        tile_size=fields.integer("image_size", most=MOST_WIDTH),
+        patch_size=fields.integer("patch_size", most=MOST_WIDTH),
+        adapter_size=fields.integer("vision_output_dim", most=MOST_WIDTH),
+        shuffle=round(1 / ratio),
+        rope_theta=_rope_theta(fields, 10000.0),
+        patch_token=outer.integer("image_token_index", most=MOST_VOCABULARY, default=200092),
+    )
+    return consistent_vision(config, fields.source)
+
+
 # ---- what is refused
 
 
@@ -181,12 +207,17 @@ def _rope(fields: Fields, head_size: int, default_theta: float) -> Rope:
     if new is not None and old is not None and _scaling(new) != _scaling(old):
         fields.damaged("rope_scaling", "contradicts rope_parameters")
     scaling = new or old
-    theta = fields.number("rope_theta", default=default_theta)
+    return Rope(_rope_theta(fields, default_theta), head_size, None if scaling is None else _scaling(scaling))
+
+
+def _rope_theta(fields: Fields, default: float) -> float:
+    new = fields.nested("rope_parameters")
+    theta = fields.number("rope_theta", default=default)
     if new is not None:
         theta = new.number("rope_theta", default=theta)
         if fields.get("rope_theta") is not None and fields.get("rope_theta") != theta:
             fields.damaged("rope_theta", f"is {fields.get('rope_theta')!r:.60}, but rope_parameters says {theta}")
-    return Rope(theta, head_size, None if scaling is None else _scaling(scaling))
+    return theta
 
 
 def _scaling(fields: Fields) -> RopeScaling | None:

@@ -40,7 +40,15 @@ class Loader:
 
     def __call__(self, *names: str) -> Tensor:
         """The named weights, stacked along their rows."""
-        parts = [to_torch(self._tensors[f"{self._prefix}{name}.weight"], self._dtype) for name in names]
+        return self.plain(*(f"{name}.weight" for name in names))
+
+    def bias(self, *names: str) -> Tensor:
+        """The named biases, one after the other."""
+        return self.plain(*(f"{name}.bias" for name in names))
+
+    def plain(self, *names: str) -> Tensor:
+        """Tensors by their whole names."""
+        parts = [to_torch(self._tensors[f"{self._prefix}{name}"], self._dtype) for name in names]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(self._device)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from quipu.model.config import VisionConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,18 @@ def _llama3_scaled(inverse: NDArray[np.float32], scaling: RopeScaling) -> NDArra
     share = (original / wavelength - np.float32(low)) / np.float32(high - low)
     blended = (np.float32(1) - share) * inverse / np.float32(scaling.factor) + share * inverse
     return np.where(slow | fast, result, blended)
+
+
+def vision_angles(config: VisionConfig) -> NDArray[np.float32]:
+    """Of each patch of a tile, row by row, then of the class token: radians, float32 [patches + 1, head size / 2].
+
+    Rotation in two dimensions: the first half of a head's pairs turns with the column, the second with the row. Both
+    count from 1; the class token is not rotated.
+    """
+    side, pairs = config.patches_a_side, config.hidden_size // config.heads // 4
+    frequencies = Rope(config.rope_theta, 2 * pairs).inverse_frequencies()
+    row, column = np.divmod(np.arange(side * side, dtype=np.float32), np.float32(side))
+    halves = [(place + 1)[:, None] * frequencies for place in (column, row)]
+    angles = np.zeros((side * side + 1, 2 * pairs), np.float32)
+    angles[:-1] = np.concatenate(halves, axis=1)
+    return angles
