@@ -92,6 +92,7 @@ def test_the_memory_plan_of_torch(capsys):
         "weights_bytes": 134_515_008 * 4,
         "kv_bytes": tokens * per_token,
         "kv_bytes_per_token": per_token,
+        "chunk_bytes_per_token": 0,
         "total_bytes": 134_515_008 * 4 + tokens * per_token,
         "fits": True,
         "speed": None,

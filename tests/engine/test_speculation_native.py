@@ -20,6 +20,7 @@ FREE = [{"role": "user", "content": "Tell me a story about a lighthouse keeper."
 def start():
     """Starts the demonstration model with a drafter that is made for its runners."""
     from quipu.engine.native_runner import NativeRunner
+from quipu.engine.runner import PoolSize
     from quipu.engine.packed import packed_weights
     from quipu.engine.packing import packed_kinds
 
@@ -29,7 +30,7 @@ def start():
     models = []
 
     def runner():
-        return NativeRunner(checkpoint.config, weights, 3 * CONTEXT // 16, threads=2)
+        return NativeRunner(checkpoint.config, weights, PoolSize(3 * CONTEXT // 16), threads=2)
 
     def build(make_drafter):
         engine = Engine(

@@ -11,7 +11,7 @@ from native.models import pack_tensors
 from native.plans import SETS
 
 from quipu.engine.native_runner import NativeRunner
-from quipu.engine.runner import Span
+from quipu.engine.runner import PoolSize, Span
 from quipu.engine.torch_runner import TorchRunner
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.config_huggingface import from_huggingface
@@ -28,7 +28,7 @@ weights = pack_tensors(tiny.tensors, "F32")
 
 
 def native_runner(config=tiny.config, weights=weights, **options):
-    return NativeRunner(config, weights, 64, kv_dtype="f32", **options)
+    return NativeRunner(config, weights, PoolSize(64), kv_dtype="f32", **options)
 
 
 def run(runner, ids):

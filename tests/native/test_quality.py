@@ -8,7 +8,7 @@ from native.models import pack_tensors
 
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.native_runner import NativeRunner
-from quipu.engine.runner import Span
+from quipu.engine.runner import PoolSize, Span
 from quipu.model.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def reference(checkpoint, ids):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kv_dtype", ["f16", "int8"])
 def test_divergence_and_perplexity(checkpoint, weights, ids, reference, kv_dtype):
-    runner = NativeRunner(checkpoint.config, weights, blocks_for(TOKENS), kv_dtype=kv_dtype)
+    runner = NativeRunner(checkpoint.config, weights, PoolSize(blocks_for(TOKENS)), kv_dtype=kv_dtype)
     divergence = ours_lost = theirs_lost = 0.0
     for start in range(0, TOKENS, 250):
         rows = runner.step([Span(ids[start : start + 250], start, range(blocks_for(TOKENS)), "all")])[0]
@@ -83,7 +83,7 @@ def greedy(runner, prompts, count):
 @pytest.mark.slow
 def test_the_greedy_continuation_is_the_same_alone_and_among_16(checkpoint, weights, ids):
     prompts = [ids[60 * place : 60 * place + 20 + place] for place in range(17)]
-    runner = NativeRunner(checkpoint.config, weights, 17 * 6)
+    runner = NativeRunner(checkpoint.config, weights, PoolSize(17 * 6))
     [alone] = greedy(runner, prompts[5:6], 40)
     assert greedy(runner, prompts, 40)[5] == alone
     assert len(set(alone)) > 5

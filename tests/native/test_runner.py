@@ -13,13 +13,13 @@ from tiny import tiny_tensors
 from quipu.engine.footprint import KV_BYTES
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.native_runner import NativeRunner
-from quipu.engine.runner import Span
+from quipu.engine.runner import PoolSize, Span
 
 WEIGHTS = {kind: tiny_weights(kind) for kind in KINDS}
 
 
 def make(kind="Q8_0", **options):
-    return NativeRunner(CONFIG, WEIGHTS[kind], 128, **options)
+    return NativeRunner(CONFIG, WEIGHTS[kind], PoolSize(128), **options)
 
 
 def bits(rows):

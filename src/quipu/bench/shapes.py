@@ -70,7 +70,7 @@ def write(shape: Shape, path: Path) -> None:
         writer.add_tensor(f"blk.{layer}.attn_norm.weight", ones)
         writer.add_tensor(f"blk.{layer}.ffn_norm.weight", ones)
     for name, rows, columns in shape.matrices():
-        stored = _blocks(random, rows, columns)
+        stored = random_blocks(random, rows, columns)
         writer.add_tensor(f"{name}.weight", stored, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -78,7 +78,7 @@ def write(shape: Shape, path: Path) -> None:
     writer.close()
 
 
-def _blocks(random: np.random.Generator, rows: int, columns: int) -> NDArray[np.uint8]:
+def random_blocks(random: np.random.Generator, rows: int, columns: int) -> NDArray[np.uint8]:
     """Rows in Q4_0: for 32 weights a scale in float16 and 32 random halves of bytes, which stand for -8 to 7."""
     blocks = np.empty((rows, columns // 32, 18), np.uint8)
     scale = np.float16(columns**-0.5 / 4.6)  # 4.6 is the deviation of -8 to 7, each as likely

@@ -27,7 +27,9 @@ def memory_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
     if context > own:
         raise InvalidRequest(f"context {context} is more than the {own} tokens of this model", param="context")
     plan = _torch_plan(checkpoint, arguments) if arguments.runner == "torch" else _native_plan(checkpoint, arguments)
-    kv_bytes = plan["kv_bytes_per_token"] * blocks_for(context) * BLOCK_SIZE * arguments.concurrency
+    chunk = min(context, checkpoint.config.chunk or context)
+    kept = (("kv_bytes_per_token", context), ("chunk_bytes_per_token", chunk))
+    kv_bytes = sum(plan[each] * blocks_for(tokens) * BLOCK_SIZE for each, tokens in kept) * arguments.concurrency
     total, free = plan["weights_bytes"] + kv_bytes, available_memory()
     sizes = plan.pop("sizes")
     return {
@@ -69,6 +71,7 @@ def _native_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[
         ],
         "weights_bytes": footprint.weights_bytes,
         "kv_bytes_per_token": footprint.kv_bytes_per_token,
+        "chunk_bytes_per_token": footprint.chunk_bytes_per_token,
         "sizes": packed_sizes(checkpoint.tensors, footprint.kinds),
     }
 
@@ -88,5 +91,6 @@ def _torch_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
         "conversions": [],
         "weights_bytes": plan.weights_bytes,
         "kv_bytes_per_token": plan.kv_bytes_per_token,
+        "chunk_bytes_per_token": 0,
         "sizes": None,  # it may be for a GPU, whose memory is not measured here
     }

@@ -18,13 +18,15 @@ class Footprint:
     """What a model's weights become when they are packed, and the bytes of those and of keys and values.
 
     ``dtype`` is what most products are computed in, ``kv_dtype`` how keys and values are kept; ``kinds`` what each
-    matrix is packed as.
+    matrix is packed as. ``kv_bytes_per_token`` are of the layers that see everything, ``chunk_bytes_per_token`` of those
+    whose attention is chunked: these need no more than a chunk of a text.
     """
 
     dtype: str
     kv_dtype: str
     weights_bytes: int
     kv_bytes_per_token: int
+    chunk_bytes_per_token: int
     kinds: Mapping[str, str] = field(repr=False)
 
     @classmethod
@@ -43,12 +45,14 @@ class Footprint:
         if kv_dtype == "auto":
             kv_dtype = "f32" if arithmetic == "float32" else "f16"
         weights = sum(packed_sizes(tensors, kinds).values())
-        return cls(arithmetic, kv_dtype, weights, kv_bytes_per_token(config, kv_dtype), kinds)
+        chunked = sum(config.layer_chunk(layer) is not None for layer in range(config.layers))
+        full, chunk = (_kv_bytes(config, kv_dtype, layers) for layers in (config.layers - chunked, chunked))
+        return cls(arithmetic, kv_dtype, weights, full, chunk, kinds)
 
 
-def kv_bytes_per_token(config: ModelConfig, kv_dtype: str) -> int:
-    """Keys and values of one token in all layers; ``kv_dtype`` is one of KV_BYTES."""
-    return round(config.layers * 2 * config.kv_heads * config.head_size * KV_BYTES[kv_dtype])
+def _kv_bytes(config: ModelConfig, kv_dtype: str, layers: int) -> int:
+    """Keys and values of one token in so many layers; ``kv_dtype`` is one of KV_BYTES."""
+    return round(layers * 2 * config.kv_heads * config.head_size * KV_BYTES[kv_dtype])
 
 
 def _arithmetic(kinds: Mapping[str, str]) -> str:

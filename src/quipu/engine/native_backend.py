@@ -14,11 +14,12 @@ from quipu import native
 from quipu.engine.footprint import Footprint
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
-from quipu.engine.native_runner import NativeRunner, layer_states, output_logits
+from quipu.engine.native_plan import layer_states, output_logits
+from quipu.engine.native_runner import NativeRunner
 from quipu.engine.packed import packed_weights
 from quipu.engine.packed_file import VERSION
 from quipu.engine.packing import packed_kinds
-from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.runner import BLOCK_SIZE, PoolSize
 from quipu.model.config import ModelConfig
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
 
@@ -51,6 +52,8 @@ class NativeBackend:
         self.dtype, self.kv_dtype = footprint.dtype, footprint.kv_dtype
         self.weights_bytes = footprint.weights_bytes
         self.block_bytes = footprint.kv_bytes_per_token * BLOCK_SIZE
+        self.chunk_block_bytes = footprint.chunk_bytes_per_token * BLOCK_SIZE
+        self.chunk = config.chunk if self.chunk_block_bytes else None
         self.packing_loss: float | None = None
         self.reads_from_disk = identity is not None
         self.hardware = f"{processor()}, {self._threads} cores"
@@ -65,21 +68,24 @@ class NativeBackend:
         """Of this process, mapped files included."""
         return peak_memory()
 
-    def runner(self, blocks: int, progress: Callable[[int, int, str], None] | None = None) -> NativeRunner:
-        """Pack the weights, or map what an earlier start packed, and make room for ``blocks`` blocks."""
+    def runner(
+        self, blocks: PoolSize | int, progress: Callable[[int, int, str], None] | None = None
+    ) -> NativeRunner:
+        """Pack the weights, or map what an earlier start packed, and make room for ``blocks``."""
+        pool = blocks if isinstance(blocks, PoolSize) else PoolSize(blocks)
         weights = packed_weights(self._tensors, self._kinds, self._identity, threads=self._threads, progress=progress)
         self.packing_loss = weights.loss
         if weights.loss:
             log.info("packing the weights lost %.1e of them (root mean square)", weights.loss)
-        return NativeRunner(self._config, weights, blocks, kv_dtype=self.kv_dtype, threads=self._threads)
+        return NativeRunner(self._config, weights, pool, kv_dtype=self.kv_dtype, threads=self._threads)
 
     def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Layer by layer, so that no more than one of them is in memory in float32."""
         embedding = self._tensors[EMBEDDING]
         state = embedding.float32()[list(ids)]
         for index in range(self._config.layers):
-            prefix = f"model.layers.{index}."
-            state = layer_states(self._config, self._float32(prefix), prefix, state, self._threads)
+            layer = self._float32(f"model.layers.{index}.")
+            state = layer_states(self._config, layer, index, state, self._threads)
         names = [name for name in (OUTPUT, "model.norm.weight") if name in self._tensors]
         head = self._float32(*names, *([] if OUTPUT in names else [EMBEDDING]))
         return output_logits(self._config, head, state, self._threads)

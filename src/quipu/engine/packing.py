@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quipu import native
 from quipu.errors import InvalidRequest
 from quipu.model.lora import Adapted
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, is_router
 
 QUANTIZATIONS = ("q8", "q4")
 _FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -40,13 +40,14 @@ def packed_kind(name: str, tensor: Tensor, dtype: str, quantize: str | None) -> 
     """The kernel's kind that a matrix becomes.
 
     ``dtype`` "auto" keeps what is stored, else all are converted to it. ``quantize`` makes "q8" or "q4" of matrices
-    stored as floats; embedding and output stay at eight bits, for what they lose is seen in every token.
+    stored as floats; embedding and output stay at eight bits, for what they lose is seen in every token. Routers stay
+    as they are: they are small, and where two experts are nearly alike, what is rounded sends a token to the other.
     """
     stored = _stored_kind(tensor)
     if dtype != "auto":
         return _FLOATS[dtype]
     if stored in _FLOATS.values():
-        if quantize is None:
+        if quantize is None or is_router(name):
             return stored
         return "Q8_0" if quantize == "q8" or name in (EMBEDDING, OUTPUT) else "Q4_1"
     # An adapter's change is smaller than the steps of a quantised matrix: it must not be rounded away.
@@ -63,7 +64,7 @@ def packed_kinds(tensors: Mapping[str, Tensor], dtype: str, quantize: str | None
     if quantize is not None and dtype != "auto":
         raise InvalidRequest(f"quantize {quantize} and dtype {dtype} exclude each other; give one", param="quantize")
     matrices = {name: tensor for name, tensor in tensors.items() if len(tensor.shape) == 2}
-    kinds = {_stored_kind(tensor) for tensor in matrices.values()}
+    kinds = {_stored_kind(tensor) for name, tensor in matrices.items() if not is_router(name)}
     if quantize is not None and not kinds & set(_FLOATS.values()):
         stored = ", ".join(sorted(kinds))
         raise InvalidRequest(

@@ -19,7 +19,9 @@ class Span:
 
     ``tokens`` are its next token ids, the first at position ``start``; keys and values of positions before
     ``start`` are in the cache already. Position p lives in block ``blocks[p // BLOCK_SIZE]`` at offset
-    ``p % BLOCK_SIZE``; ``blocks`` covers ``start + len(tokens)`` positions. ``want`` says which rows of logits
+    ``p % BLOCK_SIZE``; ``blocks`` covers ``start + len(tokens)`` positions. ``chunk_blocks`` are the same for the
+    layers whose attention is chunked, in a pool of their own: empty where the model has none, and any number where a
+    block lies wholly before the chunk of ``start``, for it is never read. ``want`` says which rows of logits
     come back: the last one, all of them (prompt log-probabilities, guesses to verify), or none (a prompt not finished
     yet); ``hidden`` asks for the final hidden states of all of them instead (embeddings).
     """
@@ -28,6 +30,16 @@ class Span:
     start: int
     blocks: Sequence[int]
     want: str = "last"  # "last" | "all" | "none" | "hidden"
+    chunk_blocks: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """Room for keys and values in blocks of BLOCK_SIZE tokens: of the layers that see everything, and of those whose
+    attention is chunked (0 where a model has none)."""
+
+    blocks: int
+    chunk_blocks: int = 0
 
 
 class Runner(Protocol):

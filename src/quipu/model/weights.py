@@ -161,6 +161,11 @@ def feed_forward(config: ModelConfig) -> str:
     return "feed_forward." if config.architecture == "llama4" else "mlp."
 
 
+def is_router(name: str) -> bool:
+    """Whether the weight of this canonical name chooses experts."""
+    return name.endswith(".router.weight")
+
+
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Canonical (Hugging Face) name and shape of every weight; matrices are [out, in]. No ``lm_head`` when tied.
 

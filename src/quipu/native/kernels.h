@@ -40,6 +40,7 @@ enum class CacheKind : int { F32, F16, INT8 };
 struct LayerCache {
     CacheKind kind = CacheKind::F16;
     int kv_heads = 0, head_size = 0, blocks = 0;
+    bool chunked = false;  // its blocks are those of Batch::chunk_blocks
     uint8_t* keys = nullptr;
     uint8_t* values = nullptr;
     float* key_scales = nullptr;
@@ -82,6 +83,10 @@ struct Kernels {
     void (*swiglu)(const float* gate_up, const Activations& out, int t);
     // Rotate one head in place, halves (t, t + size / 2), and multiply by `scale`.
     void (*rotate)(float* head, const float* cosines, const float* sines, int size, float scale);
+    // The same of pairs (2 t, 2 t + 1).
+    void (*rotate_pairs)(float* head, const float* cosines, const float* sines, int size, float scale);
+    // head / rms(head) * scale, in place.
+    void (*norm_head)(float* head, int size, float epsilon, float scale);
     // Write a token's key and value of one head to the cache.
     void (*append)(const LayerCache& cache, int head, int block, int slot, const float* key, const float* value);
     // Attention of `work`'s tokens over all their keys: out[token, group, head_size].

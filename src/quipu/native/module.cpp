@@ -2,16 +2,21 @@
 // of its memory.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
+#include "experts.h"
 #include "pack.h"
 #include "steps.h"
 
@@ -95,9 +100,10 @@ Extent extent_named(const std::string& name) {
 
 // No model comes near these. They keep products of sizes within their types, whatever is asked for.
 constexpr int MOST_COLUMNS = 1 << 26, MOST_HEAD_SIZE = 1 << 12, MOST_HEADS = 1 << 12, MOST_BLOCKS = 1 << 26;
+constexpr int MOST_EXPERTS = 1 << 12;
 constexpr int64_t MOST_POSITIONS = int64_t{1} << 30;
 
-// Buffers, weights and caches of a plan, as Python holds them: they keep their plan alive, and no other takes them.
+// Parts of a plan, as Python holds them: they keep their plan alive, and no other takes them.
 class PythonPlan;
 struct BufferHandle {
     const PythonPlan* plan;
@@ -110,6 +116,10 @@ struct WeightHandle {
 struct CacheHandle {
     const PythonPlan* plan;
     LayerCache* cache;
+};
+struct RoutingHandle {
+    const PythonPlan* plan;
+    std::shared_ptr<Routing> routing;
 };
 
 class PythonPlan {
@@ -131,14 +141,20 @@ public:
         return {this, plan_.weight(kind_named(kind), rows, cols, data.data())};
     }
 
-    CacheHandle cache(const std::string& kind, int kv_heads, int head_size, int blocks) {
+    CacheHandle cache(const std::string& kind, int kv_heads, int head_size, int blocks, bool chunked) {
         require(kv_heads > 0 && head_size > 0 && head_size % 2 == 0 && blocks > 0, "a cache has even heads and blocks");
         require(kv_heads <= MOST_HEADS && head_size <= MOST_HEAD_SIZE && blocks <= MOST_BLOCKS,
                 "a cache has at most 2^12 heads of 2^12 and 2^26 blocks");
         const std::lock_guard lock(mutex_);
-        LayerCache* made = plan_.cache(cache_kind(kind), kv_heads, head_size, blocks);
-        blocks_ = std::min(blocks_, blocks);  // every cache must hold every block of a step
+        LayerCache* made = plan_.cache(cache_kind(kind), kv_heads, head_size, blocks, chunked);
+        int& least = chunked ? chunk_blocks_ : blocks_;
+        least = std::min(least, blocks);  // every cache must hold every block of a step
         return {this, made};
+    }
+
+    RoutingHandle routing(int experts) {
+        require(experts > 0 && experts <= MOST_EXPERTS, "there are from 1 to 2^12 experts");
+        return {this, std::make_shared<Routing>(experts)};
     }
 
     void embed(WeightHandle table, BufferHandle out) {
@@ -148,10 +164,12 @@ public:
         add(embed_step(table.weight, out.buffer));
     }
 
-    void angles(const std::vector<float>& frequencies, BufferHandle out) {
+    void angles(const std::vector<float>& frequencies, BufferHandle out, int chunk) {
         check_owned(out);
-        require(frequencies.size() <= MOST_COLUMNS && static_cast<int>(frequencies.size()) * 2 == out.buffer->cols(), "angles want two columns a frequency");
-        add(angles_step(frequencies, out.buffer));
+        require(frequencies.size() <= MOST_COLUMNS && static_cast<int>(frequencies.size()) * 2 == out.buffer->cols(),
+                "angles want two columns a frequency");
+        check_chunk(chunk);
+        add(angles_step(frequencies, chunk, out.buffer));
         add(quantise_step(out.buffer, Extent::ALL));
     }
 
@@ -174,44 +192,72 @@ public:
                 const std::string& extent) {
         check_owned(in, out);
         require(in.buffer != out.buffer, "a product is written to another buffer");
-        std::vector<const Weight*> given;
-        int64_t rows = 0;
-        for (const WeightHandle& each : weights) {
-            check_owned(each);
-            require(each.weight->cols == in.buffer->cols(), "a weight is as wide as what it multiplies");
-            given.push_back(each.weight);
-            rows += each.weight->rows;
-        }
-        require(rows == out.buffer->cols(), "the rows of the weights are the columns of what comes out");
-        this->add(linear_step(std::move(given), in.buffer, out.buffer, add, extent_named(extent)));
+        this->add(linear_step(product_of(weights, in, out), in.buffer, out.buffer, add, extent_named(extent)));
         this->add(quantise_step(out.buffer, extent_named(extent)));
     }
 
-    void rotate_append(BufferHandle qkv, BufferHandle angles, CacheHandle cache, int heads) {
-        check_owned(qkv, angles, cache);
-        check_heads(qkv, cache, heads);
+    void rotate_append(BufferHandle qkv, BufferHandle angles, CacheHandle cache, int heads, bool pairs,
+                       std::optional<float> norm_epsilon) {
+        check_owned(angles, cache);
         require(angles.buffer->cols() == cache.cache->head_size, "angles are of another head size");
-        add(rotate_append_step(qkv.buffer, angles.buffer, cache.cache, heads));
-        add(quantise_step(qkv.buffer, Extent::ALL));
+        require(!norm_epsilon || (*norm_epsilon >= 0 && std::isfinite(*norm_epsilon)), "a norm's epsilon is 0 or more");
+        place(qkv, cache, heads, {angles.buffer, pairs, norm_epsilon.value_or(-1)});
+    }
+
+    void append(BufferHandle qkv, CacheHandle cache, int heads, double temperature_floor, double temperature_scale) {
+        require(temperature_floor > 0 && std::isfinite(temperature_floor) && std::isfinite(temperature_scale),
+                "a temperature's floor is above 0");
+        place(qkv, cache, heads, {nullptr, false, -1, temperature_floor, temperature_scale});
     }
 
     void attention(BufferHandle qkv, CacheHandle cache, int heads, BufferHandle out, int chunk) {
         check_owned(qkv, cache, out);
         check_heads(qkv, cache, heads);
         require(out.buffer->cols() == heads * cache.cache->head_size, "attention gives head_size columns a head");
-        require(chunk >= 0, "a chunk is a number of positions, or 0 for none");
+        check_chunk(chunk);
         const std::lock_guard lock(mutex_);
         add_attention(plan_, qkv.buffer, cache.cache, heads, chunk, out.buffer);
     }
 
     void swiglu(BufferHandle gate_up, BufferHandle out) {
         check_owned(gate_up, out);
-        require(gate_up.buffer->cols() == 2 * out.buffer->cols(), "gate and up are as wide as what comes out");
+        require(gate_up.buffer->cols() / 2 >= out.buffer->cols(), "gate and up are as wide as what comes out");
         add(swiglu_step(gate_up.buffer, out.buffer));
     }
 
+    void route(BufferHandle logits, BufferHandle in, RoutingHandle routing, BufferHandle out) {
+        check_owned(logits, in, routing, out);
+        require(logits.buffer->cols() >= routing.routing->experts, "there is a logit for each expert");
+        require(in.buffer->cols() == out.buffer->cols(), "routed rows are as wide as those they come from");
+        require(in.buffer != out.buffer && logits.buffer != out.buffer, "rows are routed into another buffer");
+        routing.routing->routed = true;
+        add(route_step(logits.buffer, in.buffer, routing.routing, out.buffer));
+    }
+
+    void expert_linear(const std::vector<std::vector<WeightHandle>>& experts, RoutingHandle routing, BufferHandle in,
+                       BufferHandle out) {
+        check_routed(routing, in, out);
+        require(static_cast<int>(experts.size()) == routing.routing->experts, "each expert has weights of its own");
+        std::vector<std::vector<const Weight*>> given;
+        for (const auto& weights : experts) {
+            given.push_back(product_of(weights, in, out));
+            const auto same = [](const Weight* one, const Weight* other) { return one->rows == other->rows; };
+            require(std::equal(given.back().begin(), given.back().end(), given[0].begin(), given[0].end(), same),
+                    "the weights of all experts are of one shape");
+        }
+        add(expert_linear_step(given, routing.routing, in.buffer, out.buffer));
+        add(quantise_step(out.buffer, Extent::ALL));
+    }
+
+    void add_routed(RoutingHandle routing, BufferHandle in, BufferHandle out) {
+        check_routed(routing, in, out);
+        require(in.buffer->cols() == out.buffer->cols(), "rows are as wide as those they are added to");
+        add(add_routed_step(routing.routing, in.buffer, out.buffer));
+        add(quantise_step(out.buffer, Extent::ALL));
+    }
+
     void run(Integers tokens, Integers counts, Integers starts, Integers blocks, Integers block_counts, Integers rows,
-             int scored) {
+             int scored, std::optional<Integers> chunk_blocks) {
         Batch batch;
         batch.tokens.assign(tokens.data(), tokens.data() + tokens.size());
         batch.blocks.assign(blocks.data(), blocks.data() + blocks.size());
@@ -221,6 +267,12 @@ public:
         for (int32_t token : batch.tokens)
             require(token >= 0 && token < vocabulary_, "a token is not in the vocabulary");
         for (int32_t block : batch.blocks) require(block >= 0 && block < blocks_, "a block is not in the cache");
+        const bool chunked = chunk_blocks_ != NONE;
+        if (chunk_blocks) batch.chunk_blocks.assign(chunk_blocks->data(), chunk_blocks->data() + chunk_blocks->size());
+        require(batch.chunk_blocks.size() == (chunked ? batch.blocks.size() : 0),
+                "chunk_blocks are as many as blocks where a cache is chunked, none elsewhere");
+        for (int32_t block : batch.chunk_blocks)
+            require(block >= 0 && block < chunk_blocks_, "a block is not in the chunked cache");
         for (int32_t row : batch.rows) require(row >= 0 && row < batch.count(), "a row is not in the step");
         require(scored >= 0 && scored <= static_cast<int>(rows.size()), "scored rows are the first of all rows");
         batch.scored = scored;
@@ -229,7 +281,7 @@ public:
             const int64_t count = counts.data()[place], start = starts.data()[place];
             const int64_t room = block_counts.data()[place];
             require(start + count <= MOST_POSITIONS, "positions are below 2^30");
-            const bool held = blocks_ == NONE || (start + count + BLOCK - 1) / BLOCK <= room;  // no cache, no blocks
+            const bool held = (blocks_ == NONE && !chunked) || (start + count + BLOCK - 1) / BLOCK <= room;  // no cache, no blocks
             require(count > 0 && start >= 0 && room >= 0 && held,
                     "the blocks of a span do not hold its positions");
             require(first + count <= batch.count() && first_block + room <= static_cast<int64_t>(batch.blocks.size()),
@@ -281,6 +333,34 @@ private:
         plan_.add(std::move(step));
     }
 
+    std::vector<const Weight*> product_of(const std::vector<WeightHandle>& weights, BufferHandle in, BufferHandle out) {
+        std::vector<const Weight*> given;
+        int64_t rows = 0;
+        for (const WeightHandle& each : weights) {
+            check_owned(each);
+            require(each.weight->cols == in.buffer->cols(), "a weight is as wide as what it multiplies");
+            given.push_back(each.weight);
+            rows += each.weight->rows;
+        }
+        require(rows == out.buffer->cols(), "the rows of the weights are the columns of what comes out");
+        return given;
+    }
+
+    void place(BufferHandle qkv, CacheHandle cache, int heads, Placement placement) {
+        check_owned(qkv, cache);
+        check_heads(qkv, cache, heads);
+        add(append_step(qkv.buffer, cache.cache, heads, placement));
+        add(quantise_step(qkv.buffer, Extent::ALL));
+    }
+
+    void check_routed(RoutingHandle routing, BufferHandle in, BufferHandle out) const {
+        check_owned(routing, in, out);
+        require(in.buffer != out.buffer, "what experts make is written to another buffer");
+        require(routing.routing->routed, "tokens are routed before experts have them");
+    }
+
+    static void check_chunk(int chunk) { require(chunk >= 0, "a chunk is a number of positions, or 0 for none"); }
+
     static void check_heads(BufferHandle qkv, CacheHandle cache, int heads) {
         const LayerCache& layer = *cache.cache;
         require(heads > 0 && heads <= MOST_HEADS && heads % layer.kv_heads == 0, "heads share key heads evenly");
@@ -293,7 +373,7 @@ private:
     std::vector<nb::object> held_;  // memory that weights lie in
     std::mutex mutex_;              // a step runs without the GIL: nothing else touches the plan meanwhile
     Plan plan_;
-    int vocabulary_ = NONE, blocks_ = NONE;  // what every table and every cache holds
+    int vocabulary_ = NONE, blocks_ = NONE, chunk_blocks_ = NONE;  // what every table and every cache holds
 };
 
 }  // namespace
@@ -309,20 +389,29 @@ NB_MODULE(_kernels, module) {
     nb::class_<BufferHandle>(module, "Buffer");
     nb::class_<WeightHandle>(module, "Weight");
     nb::class_<CacheHandle>(module, "Cache");
+    nb::class_<RoutingHandle>(module, "Routing");
     nb::class_<PythonPlan>(module, "Plan")
         .def(nb::init<int, const std::string&>(), "threads"_a, "isa"_a)
         .def("buffer", &PythonPlan::buffer, nb::keep_alive<0, 1>(), "cols"_a)
         .def("weight", &PythonPlan::weight, nb::keep_alive<0, 1>(), "kind"_a, "rows"_a, "cols"_a, "data"_a)
-        .def("cache", &PythonPlan::cache, nb::keep_alive<0, 1>(), "kind"_a, "kv_heads"_a, "head_size"_a, "blocks"_a)
+        .def("cache", &PythonPlan::cache, nb::keep_alive<0, 1>(), "kind"_a, "kv_heads"_a, "head_size"_a, "blocks"_a,
+             "chunked"_a = false)
+        .def("routing", &PythonPlan::routing, nb::keep_alive<0, 1>(), "experts"_a)
         .def("embed", &PythonPlan::embed, "table"_a, "out"_a)
-        .def("angles", &PythonPlan::angles, "frequencies"_a, "out"_a)
+        .def("angles", &PythonPlan::angles, "frequencies"_a, "out"_a, "chunk"_a = 0)
         .def("gather", &PythonPlan::gather, "source"_a, "out"_a)
         .def("rms_norm", &PythonPlan::rms_norm, "source"_a, "weight"_a, "epsilon"_a, "out"_a, "extent"_a = "all")
         .def("linear", &PythonPlan::linear, "weights"_a, "source"_a, "out"_a, "add"_a = false, "extent"_a = "all")
-        .def("rotate_append", &PythonPlan::rotate_append, "qkv"_a, "angles"_a, "cache"_a, "heads"_a)
+        .def("rotate_append", &PythonPlan::rotate_append, "qkv"_a, "angles"_a, "cache"_a, "heads"_a,
+             "pairs"_a = false, "norm_epsilon"_a = nb::none())
+        .def("append", &PythonPlan::append, "qkv"_a, "cache"_a, "heads"_a, "temperature_floor"_a = 1.0,
+             "temperature_scale"_a = 0.0)
         .def("attention", &PythonPlan::attention, "qkv"_a, "cache"_a, "heads"_a, "out"_a, "chunk"_a = 0)
         .def("swiglu", &PythonPlan::swiglu, "gate_up"_a, "out"_a)
+        .def("route", &PythonPlan::route, "logits"_a, "source"_a, "routing"_a, "out"_a)
+        .def("expert_linear", &PythonPlan::expert_linear, "experts"_a, "routing"_a, "source"_a, "out"_a)
+        .def("add_routed", &PythonPlan::add_routed, "routing"_a, "source"_a, "out"_a)
         .def("run", &PythonPlan::run, "tokens"_a, "counts"_a, "starts"_a, "blocks"_a, "block_counts"_a, "rows"_a,
-             "scored"_a)
+             "scored"_a, "chunk_blocks"_a = nb::none())
         .def("read", &PythonPlan::read, "source"_a, "rows"_a);
 }

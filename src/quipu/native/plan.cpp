@@ -73,12 +73,13 @@ const Weight* Plan::weight(Kind kind, int rows, int cols, const uint8_t* data) {
     return weights_.back().get();
 }
 
-LayerCache* Plan::cache(CacheKind kind, int kv_heads, int head_size, int blocks) {
+LayerCache* Plan::cache(CacheKind kind, int kv_heads, int head_size, int blocks, bool chunked) {
     auto layer = std::make_unique<LayerCache>();
     layer->kind = kind;
     layer->kv_heads = kv_heads;
     layer->head_size = head_size;
     layer->blocks = blocks;
+    layer->chunked = chunked;
     const size_t elements = static_cast<size_t>(blocks) * kv_heads * BLOCK * head_size;
     const size_t item = kind == CacheKind::F32 ? 4 : kind == CacheKind::F16 ? 2 : 1;
     const auto take = [this](size_t bytes) {

@@ -15,19 +15,24 @@
 namespace quipu {
 
 // One sequence's part of a step: tokens [first, first + count) of the batch, from position `start`; `blocks` is where
-// its cache blocks begin in Batch::blocks.
+// its cache blocks begin in Batch::blocks and in Batch::chunk_blocks.
 struct Span {
     int first, count, start, blocks;
 };
 
 struct Batch {
     std::vector<int32_t> tokens, positions, blocks;
+    std::vector<int32_t> chunk_blocks;  // as many, of the caches whose layers look no further back than a chunk
     std::vector<Span> spans;
     std::vector<int32_t> rows;  // tokens whose final state is wanted
     int scored = 0;             // the first so many of them for their logits
     std::vector<int> span_of;   // of each token
 
     int count() const { return static_cast<int>(tokens.size()); }
+    // The blocks of a sequence in a cache, by position.
+    const int32_t* table(const LayerCache& cache, const Span& span) const {
+        return (cache.chunked ? chunk_blocks : blocks).data() + span.blocks;
+    }
 };
 
 // Vectors of all tokens of a step under one name. Grows with the largest step.
@@ -134,7 +139,7 @@ public:
 
     Buffer* buffer(int cols);
     const Weight* weight(Kind kind, int rows, int cols, const uint8_t* data);
-    LayerCache* cache(CacheKind kind, int kv_heads, int head_size, int blocks);
+    LayerCache* cache(CacheKind kind, int kv_heads, int head_size, int blocks, bool chunked);
     void add(std::unique_ptr<Step> step) { steps_.push_back(std::move(step)); }
 
     void run(Batch& batch);

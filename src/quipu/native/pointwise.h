@@ -1,4 +1,4 @@
-// What stands between the matrix products: norms, quantising, SwiGLU, rotary embedding.
+// What stands between the matrix products: norms, quantising, SwiGLU, rotary embedding in two layouts.
 #pragma once
 
 #include <cmath>
@@ -88,6 +88,24 @@ void rotate(float* head, const float* cosines, const float* sines, int size, flo
         store_row(head, at, half, (first * cosine - second * sine) * splat(scale));
         store_row(head + half, at, half, (second * cosine + first * sine) * splat(scale));
     }
+}
+
+void rotate_pairs(float* head, const float* cosines, const float* sines, int size, float scale) {
+    for (int pair = 0; pair < size / 2; ++pair) {
+        const float even = head[2 * pair], odd = head[2 * pair + 1];
+        head[2 * pair] = (even * cosines[pair] - odd * sines[pair]) * scale;
+        head[2 * pair + 1] = (odd * cosines[pair] + even * sines[pair]) * scale;
+    }
+}
+
+void norm_head(float* head, int size, float epsilon, float scale) {
+    f32x16 squares{};
+    for (int at = 0; at < size; at += LANES) {
+        const f32x16 value = load_row(head, at, size);
+        squares = fma(value, value, squares);
+    }
+    const float factor = scale / std::sqrt(sum(squares) / static_cast<float>(size) + epsilon);
+    for (int at = 0; at < size; at += LANES) store_row(head, at, size, load_row(head, at, size) * splat(factor));
 }
 
 }  // namespace

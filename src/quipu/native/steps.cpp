@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "product.h"
+
 namespace quipu {
 namespace {
 
@@ -68,62 +70,41 @@ struct RmsNorm : Step {
 };
 
 struct Linear : Step {
-    std::vector<const Weight*> weights;
+    Product product;
     Buffer *in, *out;
     bool add;
     Extent extent;
-    int tiles = 0;
-    Linear(std::vector<const Weight*> given, Buffer* in, Buffer* out, bool add, Extent extent)
-        : weights(std::move(given)), in(in), out(out), add(add), extent(extent) {
-        for (const Weight* weight : weights) {
-            tiles += weight->tiles();
-            if (quantised(weight->kind)) in->want_quanta();
-        }
-    }
+    Linear(std::vector<const Weight*> weights, Buffer* in, Buffer* out, bool add, Extent extent)
+        : product(std::move(weights), in), in(in), out(out), add(add), extent(extent) {}
     bool needed(const Context& context) const override { return count(context, extent) > 0; }
     bool local() const override { return extent == Extent::ALL; }
     void run(const Context& context, Share share, int) override {
         if (!context.by_token() || extent != Extent::ALL)
-            return share.ranges(tiles, [&](int first, int last) {
-                multiply(context, {0, count(context, extent)}, first, last);
+            return share.ranges(product.tiles, [&](int first, int last) {
+                product.multiply(context, in, {0, count(context, extent)}, first, last, out, add);
             });
-        // Some tiles at a time: they stay in the nearest caches for all of a thread's tokens.
         const std::vector<Range> own = share.blocks();
-        for (int first = 0; first < tiles; first += NEAR)
-            for (const Range block : own) multiply(context, block, first, std::min(first + NEAR, tiles));
-    }
-
-private:
-    static constexpr int NEAR = 8;
-
-    // Tiles [first, last) of all weights, counted through, for some tokens.
-    void multiply(const Context& context, Range tokens, int first, int last) {
-        const Activations x = in->activations().from(tokens.first);
-        int begin = 0, column = 0;  // of the weight, among all tiles and in a row of `out`
-        for (const Weight* weight : weights) {
-            const int end = begin + weight->tiles();
-            const int from = std::max(first, begin), to = std::min(last, end);
-            if (from < to)
-                context.kernels.multiply(*weight, x, tokens.last - tokens.first, from - begin, to - begin,
-                                         out->row(tokens.first), out->cols(), column, add);
-            begin = end;
-            column += weight->rows;
-        }
+        product.multiply_near(context, in, own, 0, product.tiles, out, add);
     }
 };
 
 // Cosines and sines of every token's angles, once for all layers: [cosines | sines], head_size / 2 of each.
 struct Angles : Step {
     std::vector<float> frequencies;
+    int chunk;
     Buffer* out;
-    Angles(std::vector<float> frequencies, Buffer* out) : frequencies(std::move(frequencies)), out(out) {}
+    Angles(std::vector<float> frequencies, int chunk, Buffer* out)
+        : frequencies(std::move(frequencies)), chunk(chunk), out(out) {}
     bool local() const override { return true; }
     void run(const Context& context, Share share, int) override {
         share.tokens([&](int t) {
+            // Who looks no further back than a chunk sees distances within it: they are exact far into a text, where
+            // float32 is off by half a radian.
+            const int position = chunk > 0 ? context.batch.positions[t] % chunk : context.batch.positions[t];
             float *cosine = out->row(t), *sine = cosine + frequencies.size();
             for (size_t pair = 0; pair < frequencies.size(); ++pair) {
                 // The product in float32, as in the reference implementations.
-                const double angle = static_cast<float>(context.batch.positions[t]) * frequencies[pair];
+                const double angle = static_cast<float>(position) * frequencies[pair];
                 cosine[pair] = static_cast<float>(std::cos(angle));
                 sine[pair] = static_cast<float>(std::sin(angle));
             }
@@ -131,40 +112,56 @@ struct Angles : Step {
     }
 };
 
-struct RotateAppend : Step {
-    Buffer *qkv, *angles;
+struct Append : Step {
+    Buffer* qkv;
     LayerCache* cache;
     int heads;
-    RotateAppend(Buffer* qkv, Buffer* angles, LayerCache* cache, int heads)
-        : qkv(qkv), angles(angles), cache(cache), heads(heads) {}
+    Placement placement;
+    Append(Buffer* qkv, LayerCache* cache, int heads, Placement placement)
+        : qkv(qkv), cache(cache), heads(heads), placement(placement) {}
     bool local() const override { return true; }
     void run(const Context& context, Share share, int) override {
         const int kv_heads = cache->kv_heads;
         if (context.by_token())
             return share.tokens([&](int t) {
-                for (int head = 0; head < kv_heads; ++head) rotate(context, t, head);
+                for (int head = 0; head < kv_heads; ++head) append(context, t, head);
             });
         share.ranges(context.batch.count() * kv_heads, [&](int first, int last) {
-            for (int item = first; item < last; ++item) rotate(context, item / kv_heads, item % kv_heads);
+            for (int item = first; item < last; ++item) append(context, item / kv_heads, item % kv_heads);
         });
     }
 
 private:
     // A token's key head with the queries that share it.
-    void rotate(const Context& context, int t, int head) {
+    void append(const Context& context, int t, int head) {
         const Batch& batch = context.batch;
         const int size = cache->head_size, kv_heads = cache->kv_heads, group = heads / kv_heads;
         const int position = batch.positions[t];
-        const float scale = 1.0f / std::sqrt(static_cast<float>(size));
-        const float *cosine = angles->row(t), *sine = cosine + size / 2;
+        const float scale = temperature(position) / std::sqrt(static_cast<float>(size));
         float* query = qkv->row(t) + static_cast<size_t>(head) * group * size;
-        for (int each = 0; each < group; ++each, query += size)
-            context.kernels.rotate(query, cosine, sine, size, scale);
+        for (int each = 0; each < group; ++each, query += size) place(context, t, query, scale);
         float* key = qkv->row(t) + static_cast<size_t>(heads + head) * size;
-        context.kernels.rotate(key, cosine, sine, size, 1.0f);
-        const Span& span = batch.spans[batch.span_of[t]];
-        const int block = batch.blocks[span.blocks + position / BLOCK];
+        place(context, t, key, 1.0f);
+        const int block = batch.table(*cache, batch.spans[batch.span_of[t]])[position / BLOCK];
         context.kernels.append(*cache, head, block, position % BLOCK, key, key + static_cast<size_t>(kv_heads) * size);
+    }
+
+    void place(const Context& context, int t, float* head, float scale) {
+        const int size = cache->head_size;
+        if (placement.angles == nullptr) {
+            for (int d = 0; d < size; ++d) head[d] *= scale;
+            return;
+        }
+        const bool norm = placement.norm_epsilon >= 0;
+        const auto rotate = placement.pairs ? context.kernels.rotate_pairs : context.kernels.rotate;
+        const float *cosine = placement.angles->row(t), *sine = cosine + size / 2;
+        rotate(head, cosine, sine, size, norm ? 1.0f : scale);
+        if (norm) context.kernels.norm_head(head, size, placement.norm_epsilon, scale);
+    }
+
+    float temperature(int position) const {
+        const double steps = std::floor((position + 1.0) / placement.temperature_floor);
+        return static_cast<float>(1 + placement.temperature_scale * std::log1p(steps));
     }
 };
 
@@ -256,7 +253,7 @@ private:
     AttentionWork work(const Batch& batch, const Span& span, int first, int tokens, int head) {
         const float* queries =
             qkv->row(span.first + first) + static_cast<size_t>(head) * group() * cache->head_size;
-        return {cache, batch.blocks.data() + span.blocks, head, group(), span.start + first, tokens, chunk, queries,
+        return {cache, batch.table(*cache, span), head, group(), span.start + first, tokens, chunk, queries,
                 static_cast<size_t>(qkv->cols()), nullptr};
     }
 
@@ -332,12 +329,12 @@ std::unique_ptr<Step> linear_step(std::vector<const Weight*> weights, Buffer* in
     return std::make_unique<Linear>(std::move(weights), in, out, add, extent);
 }
 
-std::unique_ptr<Step> angles_step(std::vector<float> frequencies, Buffer* out) {
-    return std::make_unique<Angles>(std::move(frequencies), out);
+std::unique_ptr<Step> angles_step(std::vector<float> frequencies, int chunk, Buffer* out) {
+    return std::make_unique<Angles>(std::move(frequencies), chunk, out);
 }
 
-std::unique_ptr<Step> rotate_append_step(Buffer* qkv, Buffer* angles, LayerCache* cache, int heads) {
-    return std::make_unique<RotateAppend>(qkv, angles, cache, heads);
+std::unique_ptr<Step> append_step(Buffer* qkv, LayerCache* cache, int heads, Placement placement) {
+    return std::make_unique<Append>(qkv, cache, heads, placement);
 }
 
 std::unique_ptr<Step> quantise_step(Buffer* buffer, Extent extent) {

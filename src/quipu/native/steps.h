@@ -22,14 +22,23 @@ std::unique_ptr<Step> rms_norm_step(Buffer* in, const float* weight, float epsil
 std::unique_ptr<Step> linear_step(std::vector<const Weight*> weights, Buffer* in, Buffer* out, bool add, Extent extent);
 // The quantised form of what is in `buffer`, where a reader wants it: after steps whose rows several threads write.
 std::unique_ptr<Step> quantise_step(Buffer* buffer, Extent extent);
-// out[t] = cosines and sines of position t times each of `frequencies`, radians per position.
-std::unique_ptr<Step> angles_step(std::vector<float> frequencies, Buffer* out);
-// Rotates queries and keys of [queries | keys | values] rows by `angles`, scales queries by 1 / sqrt(head size), and
-// writes keys and values to the cache.
-std::unique_ptr<Step> rotate_append_step(Buffer* qkv, Buffer* angles, LayerCache* cache, int heads);
+// out[t] = cosines and sines of position t times each of `frequencies`, radians per position. With a chunk, positions
+// count from the start of theirs.
+std::unique_ptr<Step> angles_step(std::vector<float> frequencies, int chunk, Buffer* out);
+
+// What positions do to queries and keys.
+struct Placement {
+    Buffer* angles = nullptr;  // by which both are rotated; null: not
+    bool pairs = false;        // elements (2 t, 2 t + 1) are rotated together, else (t, t + head size / 2)
+    float norm_epsilon = -1;   // rotated heads are divided by their root mean square; negative: not
+    double temperature_floor = 1, temperature_scale = 0;  // queries times 1 + scale ln(1 + floor((position + 1) / floor))
+};
+// Places queries and keys of [queries | keys | values] rows, scales queries by 1 / sqrt(head size), and writes keys and
+// values to the cache.
+std::unique_ptr<Step> append_step(Buffer* qkv, LayerCache* cache, int heads, Placement placement);
 // Grouped-query attention, in two parts: pieces of long contexts side by side, then their merge.
 void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, Buffer* out);
-// out[t] = silu(gate) * up of [gate | up].
+// out[t] = silu(gate) * up of [gate | up | ...].
 std::unique_ptr<Step> swiglu_step(Buffer* gate_up, Buffer* out);
 
 }  // namespace quipu
