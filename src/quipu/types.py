@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
 from quipu.errors import InvalidRequest, Unparsed, check_fields, did_you_mean
+from quipu.picture import Image
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "length", "abort"]
@@ -46,9 +47,10 @@ class ToolCallDelta:
 class Message:
     """One turn of a conversation.
 
-    ``content`` is plain text; a list of text parts is joined without a separator. ``stop_reason`` matters only
-    when an assistant turn is replayed: ``end_of_message`` says that it stopped to wait for a tool. ``context`` is
-    text that Meta's format appends to a user turn after a blank line.
+    ``content`` is plain text; a list of text parts is joined without a separator. Where there are pictures, ``parts``
+    has them and the texts in their order, and ``content`` the texts alone. ``stop_reason`` matters only when an
+    assistant turn is replayed: ``end_of_message`` says that it stopped to wait for a tool. ``context`` is text that
+    Meta's format appends to a user turn after a blank line.
     """
 
     role: Role
@@ -58,12 +60,24 @@ class Message:
     tool_call_id: str | None = None
     stop_reason: Literal["end_of_turn", "end_of_message"] | None = None
     context: str | None = None
+    parts: tuple[str | Image, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Its pictures, in order."""
+        return tuple(part for part in self.parts if isinstance(part, Image))
+
+    @classmethod
+    def showing(cls, *parts: str | Image, role: Role = "user") -> Message:
+        """A turn of texts and pictures."""
+        return cls(role, "".join(part for part in parts if isinstance(part, str)), parts=parts)
 
     @classmethod
     def of(cls, value: Message | Mapping[str, Any], where: str = "messages") -> Message:
         """Build from the dict of the OpenAI API; raises InvalidRequest naming the field at fault.
 
-        ``developer`` is OpenAI's newer name for ``system``. A part that is not text is refused, not dropped.
+        ``developer`` is OpenAI's newer name for ``system``. A part that is neither text nor a picture is refused, not
+        dropped.
         """
         if isinstance(value, Message):
             return value
@@ -90,13 +104,19 @@ class Message:
             raise InvalidRequest(f"{where}.tool_calls must be a list, got {called!r:.80}", param=f"{where}.tool_calls")
         calls = tuple(_tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(called))
         content = value.get("content")
+        parts = _parts(content, f"{where}.content")
+        if role != "user" and any(isinstance(part, Image) for part in parts):
+            raise InvalidRequest(
+                f"{where}.content has a picture; only messages of the user may", param=f"{where}.content"
+            )
         if content is None and not calls:
             raise InvalidRequest(
                 f"{where}.content is missing; give a string or a list of text parts", param=f"{where}.content"
             )
         return cls(
             role=cast(Role, role),
-            content=_text(content, f"{where}.content"),
+            content="".join(part for part in parts if isinstance(part, str)),
+            parts=tuple(parts) if any(isinstance(part, Image) for part in parts) else (),
             name=value.get("name"),
             tool_calls=calls,
             tool_call_id=value.get("tool_call_id"),
@@ -127,24 +147,26 @@ _REPLAYED_NULLS = ("refusal", "annotations", "audio", "function_call")
 """Fields of an answer of the OpenAI SDK, null here, that come back when a program replays it as history."""
 
 
-def _text(content: Any, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
+def _parts(content: Any, where: str) -> list[str | Image]:
+    if content is None or isinstance(content, str):
+        return [content or ""]
     if not isinstance(content, Sequence):
         raise InvalidRequest(f"{where} must be a string or a list of parts, got {type(content).__name__}", param=where)
-    texts = []
-    for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind != "text" or not isinstance(part.get("text"), str):
-            raise InvalidRequest(
-                f'{where}[{i}] is not a text part; this model reads text only: {{"type": "text", "text": "..."}}',
-                param=f"{where}[{i}]",
-            )
-        check_fields(part, ("type", "text"), f"{where}[{i}]")
-        texts.append(part["text"])
-    return "".join(texts)
+    return [_part(part, f"{where}[{place}]") for place, part in enumerate(content)]
+
+
+def _part(part: Any, where: str) -> str | Image:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind in ("image", "image_url"):
+        return Image.of_part(part, where)
+    if kind != "text" or not isinstance(part.get("text"), str):
+        raise InvalidRequest(
+            f'{where} is neither a text nor a picture: {{"type": "text", "text": "..."}} or '
+            '{"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}',
+            param=where,
+        )
+    check_fields(part, ("type", "text"), where)
+    return str(part["text"])
 
 
 def _tool_call(value: Any, where: str) -> ToolCall:

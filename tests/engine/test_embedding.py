@@ -85,7 +85,7 @@ def test_mistakes_are_named(prompts, kind, says):
 
 
 def test_a_closed_engine_fails_what_waits():
-    model = fake_model(seconds=0.002)
-    threading.Timer(0.2, model.close).start()
+    model = fake_model(seconds=0.0005)  # two steps of a quarter of a second: a step that runs is waited for
+    threading.Timer(0.1, model.close).start()
     with pytest.raises(EngineStopped):
         model.embed(["x" * 1000])

@@ -138,14 +138,14 @@ def test_several_answers_and_penalties(real):
     ],
 )
 def test_the_same_tokens_alone_in_a_crowd_and_without_guesses(real, smollm2_file, options):
-    options |= {"seed": 3, "max_tokens": 50}
+    options |= {"seed": 4, "max_tokens": 60}
     alone = real.chat(ASKED, constraint=SCHEMA, **options).choices[0]
     with ThreadPoolExecutor(6) as pool:
         crowd = [
-            pool.submit(real.chat, ASKED, constraint=SCHEMA if place % 3 < 2 else None, **{**options, "seed": place})
+            pool.submit(real.chat, ASKED, constraint=SCHEMA if place % 3 else None, **{**options, "seed": place})
             for place in range(6)
         ]
-        assert crowd[3].result().choices[0] == alone
+        assert crowd[4].result().choices[0] == alone
     with quipu.load(smollm2_file, context=1024, kv_memory=0.2, concurrency=2, speculate="off") as plain:
         assert plain.chat(ASKED, constraint=SCHEMA, **options).choices[0] == alone
 
@@ -165,12 +165,13 @@ def test_tokens_are_those_that_the_tokenizer_would_make_and_as_likely(real):
     assert likelihood(ours) >= likelihood(canonical) - 2 > likelihood(bytewise) + 20
 
 
-def test_the_way_out_is_reserved_at_every_limit(real):
+@pytest.mark.parametrize("apart", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_way_out_is_reserved_at_every_limit(real, apart):
     least = len(real.compile(SCHEMA).result().shortest)
     with ThreadPoolExecutor(16) as pool:
         asked = {
             limit: pool.submit(real.chat, ASKED, constraint=SCHEMA, temperature=1.5, seed=limit, max_tokens=limit)
-            for limit in (*range(least, least + 12), least + 25, least + 39)
+            for limit in range(least, least + 40, apart)
         }
         for limit, future in asked.items():
             answer = future.result()

@@ -58,10 +58,10 @@ def ask_all(model, seeds):
 
 
 def test_a_few_random_schemas(model):
-    outcomes = ask_all(model, range(12))
+    outcomes = ask_all(model, range(8))
     assert outcomes["stop"]
     assert outcomes["length"]
-    assert outcomes["stop"] + outcomes["length"] >= 6
+    assert outcomes["stop"] + outcomes["length"] >= 4
 
 
 @pytest.mark.slow

@@ -221,7 +221,11 @@ def test_memory_plan_refuses_an_unknown_dtype() -> None:
     ("model", "words"),
     [
         ("smollm2-135m-instrukt", "did you mean smollm2-135m-instruct?"),
-        ("zebra", "known are llama-3.2-1b-instruct, llama-3.2-3b-instruct, smollm2-135m-instruct"),
+        (
+            "zebra",
+            "known are llama-3.2-1b-instruct, llama-3.2-3b-instruct, llama-4-maverick, llama-4-scout, "
+            "smollm2-135m-instruct",
+        ),
         ("", "no model ''"),
         ("nul\0byte", "no model 'nul\\x00byte'"),
         ("~nobody-of-this-name/x", "does not exist"),

@@ -17,7 +17,8 @@ from tiny import paired, tiny_config, tiny_tensors, write_gguf
 from quipu.errors import CheckpointError, DamagedCheckpoint, QuipuError, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint, resolve
 from quipu.model.frequencies import Rope
-from quipu.model.gguf import canonical_name, canonical_tensors, read_gguf, rope_divisors
+from quipu.model.gguf import read_gguf
+from quipu.model.names_gguf import canonical_name, canonical_tensors, rope_divisors
 
 # ---- a real file
 

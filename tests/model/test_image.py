@@ -14,11 +14,19 @@ import pytest
 from PIL import Image
 
 from quipu.errors import InvalidRequest
-from quipu.model.image import MOST_BYTES, best_grid, read_tiles
+from quipu.model import image
+from quipu.model.config import VisionConfig
+from quipu.model.image import MOST_BYTES, Tiles, best_grid
+from quipu.picture import Image as Given
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 rows = json.loads((GOLDEN / "image_vectors.json").read_text())["rows"]
 SIDE = 336
+
+
+def read_tiles(data: bytes, side: int, detail: str = "auto") -> Tiles:
+    vision = VisionConfig(32, 128, 2, 2, side, 4, 48, 2, 10000.0, 505)
+    return image.read_tiles(Given(data, detail), vision)
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -169,3 +177,11 @@ def test_random_bytes_in_real_files_are_read_or_refused():
         except InvalidRequest:
             refused += 1
     assert 20 < refused < 290
+
+
+def test_a_low_detail_is_one_tile():
+    data = (GOLDEN / "images" / "wide.png").read_bytes()
+    low, high = read_tiles(data, SIDE, "low"), read_tiles(data, SIDE, "high")
+    assert (low.rows, low.cols, low.pixels.shape[0]) == (1, 1, 1)
+    assert low.digest != high.digest
+    assert high.vectors == 7 * low.vectors

@@ -1,14 +1,18 @@
 """Meta's chat format and parser against vectors made with Meta's own."""
 
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from quipu.errors import InvalidRequest, MissingTemplate, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
+from quipu.model.config import VisionConfig
 from quipu.model.meta_format import LLAMA3, tool_call_text
+from quipu.picture import Image
 from quipu.types import Message, ToolCall
 
 
@@ -52,6 +56,78 @@ def test_vectors_of_llama4_without_images(chat4, llama4, golden):
         ids = chat4.encode(messages, tool_prompt_format=row["tool_prompt_format"])
         assert ids == row["ids"], row["name"]
         assert llama4.decode(ids) == row["decoded"]
+
+
+VISION = VisionConfig(1408, 5632, 34, 16, 336, 14, 4096, 2, 10000.0, 200092)
+
+
+def picture(width, height):
+    file = io.BytesIO()
+    Pillow.new("RGB", (width, height), "red").save(file, "PNG")
+    return Image(file.getvalue())
+
+
+def showing(value):
+    """The vector's message: pictures are given by their size alone."""
+    parts = value["content"] if isinstance(value["content"], list) else [{"type": "text", "text": value["content"]}]
+    given = [part["text"] if part["type"] == "text" else picture(part["width"], part["height"]) for part in parts]
+    return Message.showing(*given, role=value["role"]) if value["role"] == "user" else message(value)
+
+
+def test_vectors_of_llama4_with_images(llama4, golden):
+    rows = [row for row in golden("chat_vectors_llama4")["rows"] if "image" in row["name"]]
+    assert len(rows) == 4
+    sees = ChatFormat(llama4, family="llama4", vision=VISION)
+    for row in rows:
+        ids = sees.encode([showing(value) for value in row["messages"]], tool_prompt_format=row["tool_prompt_format"])
+        assert ids == row["ids"], row["name"]
+        assert [len(image.tiles.pixels) for image in ids.images] == row["tiles_per_image"]
+        patches = [position for image in ids.images for position in image.positions.tolist()]
+        assert patches == [place for place, token in enumerate(ids) if token == VISION.patch_token]
+
+
+TEMPLATE = """{{ bos_token }}{% for m in messages %}<|header_start|>{{ m.role }}<|header_end|>
+
+{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{% if part.type == 'image' %}<|image|>\
+{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}<|eot|>{% endfor %}{% if add_generation_prompt %}\
+<|header_start|>assistant<|header_end|>
+
+{% endif %}"""
+"""What Hugging Face's template of Llama 4 does with pictures."""
+
+
+def test_a_template_places_pictures_as_meta_does(llama4):
+    conversation = [
+        Message("system", "See."),
+        Message.showing("One:", picture(640, 320), " and two:", picture(300, 300), "?"),
+        Message("assistant", "Red."),
+        Message.showing(picture(64, 64)),
+    ]
+    meta = ChatFormat(llama4, family="llama4", vision=VISION).encode(conversation)
+    template = ChatFormat(llama4, TEMPLATE, vision=VISION).encode(conversation)
+    assert template == meta
+    assert [image.positions.tolist() for image in template.images] == [each.positions.tolist() for each in meta.images]
+
+
+def test_what_looks_like_a_picture_stays_text(llama4):
+    for sees in (
+        ChatFormat(llama4, family="llama4", vision=VISION),
+        ChatFormat(llama4, TEMPLATE, vision=VISION),
+    ):
+        ids = sees.encode([Message.showing("<|image|><|patch|><|image_start|>", picture(64, 64))])
+        assert ids.count(VISION.patch_token) == 144
+        assert len(ids.images) == 1
+
+
+def test_pictures_where_they_cannot_be_seen(llama3, llama4, chat4):
+    shown = [Message.showing("?", picture(9, 9))]
+    with pytest.raises(InvalidRequest, match="this model reads text only"):
+        chat4.encode(shown)
+    with pytest.raises(InvalidRequest, match=r"vocabulary lacks <\|image_start\|>"):
+        ChatFormat(llama3, family="llama3", vision=VISION).encode(shown)
+    textual = "{% for m in messages %}{{ m.role }}{% endfor %}"
+    with pytest.raises(InvalidRequest, match="places for 0 of 1 pictures"):
+        ChatFormat(llama4, textual, vision=VISION).encode(shown)
 
 
 def test_without_a_generation_prompt(chat, llama3):

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, UnsupportedCheckpoint, did_you_mean
 from quipu.model import folder as side
+from quipu.model import names_gguf, names_huggingface, names_meta
 from quipu.model.config import ModelConfig
 from quipu.model.config_gguf import from_gguf
 from quipu.model.config_huggingface import from_huggingface
 from quipu.model.config_meta import from_meta
 from quipu.model.files import FileState, check_same, check_unchanged, file_states, read_json, reading
 from quipu.model.folder import TokenizerSource
-from quipu.model.gguf import GGUFFile, canonical_name, canonical_tensors, read_gguf, rope_divisors
+from quipu.model.gguf import GGUFFile, read_gguf
 from quipu.model.known import cached_snapshot, known_models
 from quipu.model.safetensors import INDEX, read_index, read_safetensors, read_sharded
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, in_half_rotation, parameter_count
@@ -34,6 +35,7 @@ class Checkpoint:
 
     ``tensors`` go by canonical (Hugging Face) names. ``metadata`` is the GGUF's, else empty. ``sampling_defaults`` are
     the files' own, by the names of ``types.Sampling``. ``states``: what each of ``files`` was when it was opened.
+    ``vision``: the tensors of an image encoder and its projector, unchecked, by Hugging Face's names, of a GGUF by its.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Checkpoint:
     license: str | None = None
     tokenizer_source: TokenizerSource | None = field(default=None, repr=False)
     states: Mapping[Path, FileState] = field(default_factory=dict, repr=False)
+    vision: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def check_unchanged(self) -> None:
         """Call before reading ``tensors`` later than right after opening. Raises DamagedCheckpoint."""
@@ -188,16 +191,16 @@ def _open_file(path: Path, name: str) -> Checkpoint:
 
 def _open_gguf(path: Path, name: str) -> Checkpoint:
     file = read_gguf(path)
-    by_name = {canonical_name(stored): tensor for stored, tensor in file.tensors.items()}
+    by_name = {names_gguf.canonical_name(stored): tensor for stored, tensor in file.tensors.items()}
     embedding = by_name.get(EMBEDDING)
     config = from_gguf(
         file.metadata,
         vocabulary=embedding.shape[0] if embedding else None,
         tied=OUTPUT not in by_name,
-        divisors=rope_divisors(file),
+        divisors=names_gguf.rope_divisors(file),
         source=str(path),
     )
-    tensors = canonical_tensors(file, config)
+    tensors, vision = names_gguf.canonical_tensors(file, config)
     check_names(config, tensors, source=str(path))
     return Checkpoint(
         path=path,
@@ -211,6 +214,7 @@ def _open_gguf(path: Path, name: str) -> Checkpoint:
         eos_ids=_gguf_eos_ids(file),
         license=_text(file, "general.license"),
         tokenizer_source=("gguf", file.metadata) if "tokenizer.ggml.tokens" in file.metadata else None,
+        vision=vision,
     )
 
 
@@ -232,10 +236,11 @@ def _open_huggingface(folder: Path, name: str) -> Checkpoint:
     else:
         weights = [_single_safetensors(folder)]
         tensors = read_safetensors(weights[0])
-    if OUTPUT in tensors:
+    text, vision = names_huggingface.canonical_tensors(tensors, config, str(folder))
+    if OUTPUT in text:
         # The configuration says tied, yet the file has its own output matrix: that one is used.
         config = replace(config, tied_embeddings=False)
-    return _with_side_files(folder, name, "safetensors", config, tensors, weights)
+    return _with_side_files(folder, name, "safetensors", config, text, vision, weights)
 
 
 def _single_safetensors(folder: Path) -> Path:
@@ -258,16 +263,16 @@ def _open_meta(folder: Path, name: str) -> Checkpoint:
             f"{folder} holds .pth files, which only torch reads; install it with: pip install 'quipu-llama[torch]'"
         ) from None
     params = read_json(folder / "params.json")
-    stored = read_meta_pth(folder)
-    embedding = stored.get(EMBEDDING)
+    shards = read_meta_pth(folder)
     config = from_meta(
         params,
-        vocabulary=embedding.shape[0] if embedding else None,
-        tied=OUTPUT not in stored,
+        vocabulary=names_meta.vocabulary(shards),
+        tied=names_meta.is_tied(shards),
         source=str(folder / "params.json"),
     )
+    stored, vision = names_meta.canonical_tensors(shards, config, str(folder))
     tensors = in_half_rotation(stored, config)
-    return _with_side_files(folder, name, "pth", config, tensors, sorted(folder.glob("consolidated.*.pth")))
+    return _with_side_files(folder, name, "pth", config, tensors, vision, sorted(folder.glob("consolidated.*.pth")))
 
 
 def _with_side_files(
@@ -276,6 +281,7 @@ def _with_side_files(
     file_format: Format,
     config: ModelConfig,
     tensors: Mapping[str, Tensor],
+    vision: Mapping[str, Tensor],
     weights: list[Path],
 ) -> Checkpoint:
     check_names(config, tensors, source=str(folder))
@@ -291,6 +297,7 @@ def _with_side_files(
         sampling_defaults=side.sampling_defaults(folder),
         license=side.license_of(folder),
         tokenizer_source=side.tokenizer_source(folder),
+        vision=vision,
     )
 
 

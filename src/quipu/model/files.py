@@ -146,6 +146,10 @@ class Stretch:
         """uint8 [nbytes]. Raises as OpenedFile.read does."""
         return self.file.read(self.start, self.nbytes)
 
+    def part(self, start: int, nbytes: int) -> Stretch:
+        """``nbytes`` of them from ``start`` on."""
+        return Stretch(self.file, self.start + start, nbytes)
+
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
     """The text of a small UTF-8 file. Raises DamagedCheckpoint when it is absurdly large, or not UTF-8.

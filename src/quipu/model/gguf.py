@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
-from quipu.model.config import MOST_HEAD_SIZE, ModelConfig
 from quipu.model.files import OpenedFile, Stretch
-from quipu.model.weights import KINDS, Tensor, byte_count, in_half_rotation
+from quipu.model.weights import KINDS, Tensor, byte_count
 
 VERSIONS = (2, 3)
 MOST_STRING_BYTES = 16 << 20
@@ -268,56 +267,3 @@ class _Part:
             tensors[name] = Tensor(name, shape, kind, Stretch(self.file, base + offset, size))
             free, before = offset + size, name
         return tensors
-
-
-_GLOBAL_NAMES = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
-ROPE_DIVISORS = "rope_freqs.weight"
-
-
-def canonical_name(name: str) -> str:
-    """The Hugging Face name of a GGUF tensor of architecture ``llama``; an unknown name comes back unchanged."""
-    match = _LAYER.fullmatch(name)
-    if match and match[2] in _LAYER_NAMES:
-        return f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight"
-    return _GLOBAL_NAMES.get(name, name)
-
-
-def canonical_tensors(file: GGUFFile, config: ModelConfig) -> dict[str, Tensor]:
-    """The weights under canonical names, q and k rows in half-rotation order, without the rope table.
-
-    Raises DamagedCheckpoint where two tensors claim one canonical name.
-    """
-    tensors: dict[str, Tensor] = {}
-    for stored, tensor in file.tensors.items():
-        name = canonical_name(stored)
-        if name in tensors:
-            raise DamagedCheckpoint(f"{file.paths[0]}: two tensors stand for {name}, one of them {stored}")
-        if name != ROPE_DIVISORS:
-            tensors[name] = replace(tensor, name=name)
-    return in_half_rotation(tensors, config)
-
-
-def rope_divisors(file: GGUFFile) -> tuple[float, ...] | None:
-    """The values of ``rope_freqs.weight`` (plain over scaled inverse frequencies), or None."""
-    table = file.tensors.get(ROPE_DIVISORS)
-    if table is None:
-        return None
-    if len(table.shape) != 1 or table.shape[0] > MOST_HEAD_SIZE:
-        raise DamagedCheckpoint(f"{file.paths[0]}: {ROPE_DIVISORS} is {list(table.shape)}, not one value per pair")
-    return tuple(float(value) for value in table.float32())

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.errors import InvalidRequest
+from quipu.model.config import VisionConfig
+from quipu.picture import Image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -42,33 +44,38 @@ class Tiles:
     cols: int
     pixels: NDArray[np.float32]
     digest: bytes
+    vectors: int
+    """How many the encoder makes of them, tokens in the prompt."""
 
 
-def read_tiles(data: bytes, side: int) -> Tiles:
-    """Decode ``data``, a file of one of FORMATS, into tiles of ``side`` pixels.
+def read_tiles(image: Image, vision: VisionConfig) -> Tiles:
+    """Decode a file of one of FORMATS into tiles of the size that ``vision`` wants.
 
     A photo is turned as its camera was held; transparency is over white; of an animation it is the first frame.
     Raises InvalidRequest for what is no such file, damaged, or too large.
     """
+    side = vision.tile_size
     with _decoding:
-        return cut(_decoded(data), side, hashlib.sha256(data).digest())
+        picture = _decoded(image.data)
+        rows, cols = (1, 1) if image.detail == "low" else best_grid(picture.height, picture.width, side)
+        pixels = _cut(picture, side, rows, cols)
+    digest = hashlib.sha256(f"{rows} x {cols} of {side}".encode() + image.data).digest()
+    return Tiles(rows, cols, pixels, digest, len(pixels) * vision.tile_tokens)
 
 
-def cut(picture: Picture, side: int, digest: bytes) -> Tiles:
-    """Tiles of an RGB picture."""
-    from PIL import Image
+def _cut(picture: Picture, side: int, rows: int, cols: int) -> NDArray[np.float32]:
+    from PIL import Image as Pillow
 
-    rows, cols = best_grid(picture.height, picture.width, side)
     width, height = _fitted(picture.width, picture.height, cols * side, rows * side, side)
     # Black before normalisation, at the right and below.
-    canvas = Image.new("RGB", (cols * side, rows * side))
-    canvas.paste(picture.resize((width, height), Image.Resampling.BILINEAR))
+    canvas = Pillow.new("RGB", (cols * side, rows * side))
+    canvas.paste(picture.resize((width, height), Pillow.Resampling.BILINEAR))
     array = np.asarray(canvas).reshape(rows, side, cols, side, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, side, side)
     if rows * cols > 1:
-        whole = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+        whole = np.asarray(picture.resize((side, side), Pillow.Resampling.BILINEAR)).transpose(2, 0, 1)
         array = np.concatenate([array, whole[None]])
     pixels = (array.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
-    return Tiles(rows, cols, np.ascontiguousarray(pixels), digest)
+    return np.ascontiguousarray(pixels)
 
 
 def best_grid(height: int, width: int, side: int) -> tuple[int, int]:
@@ -105,7 +112,8 @@ def _fitted(width: int, height: int, most_width: int, most_height: int, side: in
 
 
 def _decoded(data: bytes) -> Picture:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image as Pillow
+    from PIL import ImageOps, UnidentifiedImageError
 
     if len(data) > MOST_BYTES:
         raise InvalidRequest(
@@ -113,8 +121,8 @@ def _decoded(data: bytes) -> Picture:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at below
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # its size is looked at below
+            picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
             _check_size(*picture.size)
             picture.load()
             return _rgb(ImageOps.exif_transpose(picture))
@@ -122,7 +130,7 @@ def _decoded(data: bytes) -> Picture:
         raise InvalidRequest(
             f"an image is in none of the formats that are read ({', '.join(FORMATS)}); convert it", param="messages"
         ) from None
-    except Image.DecompressionBombError:
+    except Pillow.DecompressionBombError:
         raise _too_large("it") from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, ArithmeticError) as error:
         raise InvalidRequest(f"an image is damaged ({error!s:.120}); send it again", param="messages") from None
@@ -146,12 +154,12 @@ def _too_large(size: str) -> InvalidRequest:
 
 def _rgb(picture: Picture) -> Picture:
     """Three channels of eight bits."""
-    from PIL import Image
+    from PIL import Image as Pillow
 
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):  # sixteen bits of grey
-        picture = Image.fromarray((np.asarray(picture, np.float64).clip(0, 65535) / 257).round().astype(np.uint8))
+        picture = Pillow.fromarray((np.asarray(picture, np.float64).clip(0, 65535) / 257).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
+        white = Pillow.new("RGBA", picture.size, "white")
+        picture = Pillow.alpha_composite(white, picture)
     return picture.convert("RGB")

@@ -43,6 +43,14 @@ class Adapted(Tensor):
         """See Tensor."""
         return self.float32().view(np.uint8)
 
+    def rows(self, first: int, last: int, name: str | None = None) -> Tensor:
+        """See Tensor."""
+        assert self.base is not None
+        assert self.delta is not None
+        up, down, scale = self.delta
+        base = self.base.rows(first, last, name)
+        return Adapted(base.name, base.shape, "F32", base.data, None, base, (up[first:last], down, scale))
+
 
 def merged(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     """``tensors`` with the adapter in ``folder`` applied to those that it adapts.

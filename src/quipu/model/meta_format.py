@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from quipu.errors import InvalidRequest, MissingTemplate
 from quipu.model.tokenizer import Tokenizer
+from quipu.picture import Image
 from quipu.tools.reader import read
 from quipu.types import Message, ToolCall
 
@@ -52,12 +53,16 @@ class MetaFormat:
         messages: Sequence[Message],
         add_generation_prompt: bool,
         tool_prompt_format: ToolPromptFormat,
+        show: Callable[[Image], list[int]],
     ) -> list[int]:
-        """Ids of the conversation. Raises MissingTemplate where the vocabulary lacks the family's tokens."""
+        """Ids of the conversation; ``show`` gives those of a picture.
+
+        Raises MissingTemplate where the vocabulary lacks the family's tokens.
+        """
         ids = [self._id(tokenizer, self.begin)]
         for message in messages:
             ids += self._header(tokenizer, "ipython" if message.role == "tool" else message.role)
-            ids += self._body(tokenizer, message, tool_prompt_format)
+            ids += self._body(tokenizer, message, tool_prompt_format, show)
             ids.append(self._id(tokenizer, self.end_of_message if self._pauses(message) else self.end_of_turn))
         return ids + (self._header(tokenizer, "assistant") if add_generation_prompt else [])
 
@@ -70,16 +75,24 @@ class MetaFormat:
         start, end = self._id(tokenizer, self.header_start), self._id(tokenizer, self.header_end)
         return [start, *tokenizer.encode(role), end, *tokenizer.encode("\n\n")]
 
-    def _body(self, tokenizer: Tokenizer, message: Message, tool_prompt_format: ToolPromptFormat) -> list[int]:
+    def _body(
+        self,
+        tokenizer: Tokenizer,
+        message: Message,
+        tool_prompt_format: ToolPromptFormat,
+        show: Callable[[Image], list[int]],
+    ) -> list[int]:
         """Each text is encoded by itself, as Meta does: joined first, they could give other ids."""
-        texts = [message.content]
+        texts: list[str | Image] = list(message.parts) or [message.content]
         if message.role == "user" and message.context is not None:
             texts += ["\n\n", message.context]
         calls = message.tool_calls if message.role == "assistant" else ()
         texts += [tool_call_text(call, tool_prompt_format) for call in calls]
         marked = calls and calls[0].name == _CODE and not self.code_end
         ids = [self._id(tokenizer, self.code)] if marked else []
-        return ids + [token for text in texts for token in tokenizer.encode(text)]
+        for part in texts:
+            ids += show(part) if isinstance(part, Image) else tokenizer.encode(part)
+        return ids
 
     def _id(self, tokenizer: Tokenizer, name: str) -> int:
         if name not in tokenizer.specials:

@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
 from quipu.model.files import OpenedFile, Stretch, check_same, file_states
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, is_harmless
+from quipu.model.weights import Tensor, is_harmless
 
 _KIND_OF_DTYPE = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
-_GLOBAL_NAMES = {
-    "tok_embeddings.weight": EMBEDDING,
-    "norm.weight": "model.norm.weight",
-    "output.weight": OUTPUT,
-}
-_LAYER_NAMES = {
-    "attention_norm": "input_layernorm",
-    "attention.wq": "self_attn.q_proj",
-    "attention.wk": "self_attn.k_proj",
-    "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-}
-_LAYER = re.compile(r"layers\.(\d+)\.(.+)\.weight")
 
-# How model-parallel shards are joined: w2 and wo are cut along their inputs, norms are the same in every shard, and
-# everything else is cut along its outputs.
-_CUT_ALONG_INPUTS = (".self_attn.o_proj.weight", ".mlp.down_proj.weight")
-_REPLICATED = ("layernorm.weight", "norm.weight")
+def read_meta_pth(folder: Path) -> list[dict[str, Tensor]]:
+    """The weights of each ``consolidated.*.pth``, one shard of model parallelism after another, under Meta's names.
 
-
-def read_meta_pth(folder: Path) -> dict[str, Tensor]:
-    """The weights of ``consolidated.*.pth`` under canonical names, shards joined when they are read.
-
-    Rows of q and k are in the file's order (the caller, who knows the heads, sets ``row_order``). An
-    ``output.weight`` that shares its storage with the embedding is left out: the model is tied. Unknown names are
-    kept, for check_names to report. Raises DamagedCheckpoint or UnsupportedCheckpoint; never runs what a pickle says.
+    All shards hold the same names; what is known to add nothing is left out. Raises DamagedCheckpoint or
+    UnsupportedCheckpoint; never runs what a pickle says.
     """
     paths = sorted(folder.glob("consolidated.*.pth"))
     if not paths:
@@ -63,10 +35,7 @@ def read_meta_pth(folder: Path) -> dict[str, Tensor]:
         if shard.keys() != shards[0].keys():
             name = sorted(shard.keys() ^ shards[0].keys())[0]
             raise DamagedCheckpoint(f"{path} and {paths[0].name} do not hold the same tensors: {name} is in one only")
-    joined = {name: _join(name, [shard[name] for shard in shards], folder) for name in shards[0]}
-    if {EMBEDDING, OUTPUT} <= joined.keys() and _start(shards[0][EMBEDDING]) == _start(shards[0][OUTPUT]):
-        del joined[OUTPUT]
-    return joined
+    return shards
 
 
 def _load(path: Path) -> dict[str, Tensor]:
@@ -92,13 +61,10 @@ def _load(path: Path) -> dict[str, Tensor]:
         raise DamagedCheckpoint(f"{path} does not hold named tensors; download it again")
     regions = _regions(file)
     tensors: dict[str, Tensor] = {}
-    for stored, value in loaded.items():
-        if is_harmless(stored):
+    for name, value in loaded.items():
+        if is_harmless(name):
             continue
-        name = canonical_name(stored)
-        if name in tensors:
-            raise DamagedCheckpoint(f"{path}: two tensors stand for {name}, one of them {stored}")
-        value = _checked(stored, value, path)
+        value = _checked(name, value, path)
         tensors[name] = Tensor(name, tuple(value.shape), _KIND_OF_DTYPE[value.dtype], _stretch(value, file, regions))
     return tensors
 
@@ -117,14 +83,6 @@ def _is_big_endian(path: Path) -> bool:
     except Exception:  # torch says better what is wrong with the file
         return False
     return b"big" in orders
-
-
-def canonical_name(name: str) -> str:
-    """The Hugging Face name of one of Meta's tensors; an unknown name comes back unchanged."""
-    match = _LAYER.fullmatch(name)
-    if match and match[2] in _LAYER_NAMES:
-        return f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight"
-    return _GLOBAL_NAMES.get(name, name)
 
 
 def _checked(name: str, value: Any, path: Path) -> torch.Tensor:
@@ -165,40 +123,3 @@ def _stretch(value: torch.Tensor, file: OpenedFile, regions: Sequence[_Region]) 
     if value.nbytes and (not starts or starts[0] + value.nbytes > file.size):
         raise DamagedCheckpoint(f"{file.path} holds a tensor without its bytes; download it again")
     return Stretch(file, starts[0] if starts else 0, value.nbytes)
-
-
-def _start(tensor: Tensor) -> int:
-    data = tensor.data.parts[0].data if isinstance(tensor.data, _Joined) else tensor.data
-    assert isinstance(data, Stretch)
-    return data.start
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Joined:
-    """Shards of one tensor, put together along ``axis`` when they are read."""
-
-    parts: tuple[Tensor, ...]
-    axis: int
-
-    @property
-    def nbytes(self) -> int:
-        return sum(part.nbytes for part in self.parts)
-
-    def read(self) -> NDArray[np.uint8]:
-        return np.concatenate([part.packed() for part in self.parts], axis=self.axis).reshape(-1)
-
-
-def _join(name: str, parts: Sequence[Tensor], folder: Path) -> Tensor:
-    first = parts[0]
-    if len(parts) == 1 or name.endswith(_REPLICATED):
-        return first
-    axis = len(first.shape) - 1 if name.endswith(_CUT_ALONG_INPUTS) else 0
-    if any(part.kind != first.kind or _without(part.shape, axis) != _without(first.shape, axis) for part in parts):
-        shapes = ", ".join(f"{list(part.shape)} {part.kind}" for part in parts)
-        raise DamagedCheckpoint(f"{folder}: shards of {name:.80} do not fit together ({shapes})")
-    shape = (*first.shape[:axis], sum(part.shape[axis] for part in parts), *first.shape[axis + 1 :])
-    return Tensor(name, shape, first.kind, _Joined(tuple(parts), axis))
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]

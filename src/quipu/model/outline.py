@@ -27,6 +27,10 @@ class Absent:
         """Raises ModelNotFound."""
         raise ModelNotFound("only the configuration of this model is here, not its weights; pull it first")
 
+    def part(self, start: int, nbytes: int) -> Absent:
+        """As absent as the whole."""
+        return Absent(nbytes)
+
 
 def open_or_outline(model: str) -> Checkpoint:
     """The checkpoint; where its weights are not here, its outline, of ``format`` "config".

@@ -47,6 +47,9 @@ class Stored(Protocol):
     def read(self) -> NDArray[np.uint8]:
         """uint8 [nbytes]. Raises DamagedCheckpoint where the file does not hold them any more."""
 
+    def part(self, start: int, nbytes: int) -> Stored:
+        """``nbytes`` of them from ``start`` on, whole rows of the matrix that they are, read when asked for."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
@@ -74,8 +77,21 @@ class Tensor:
         Raises DamagedCheckpoint where the file does not hold them any more.
         """
         data = self.data.copy() if isinstance(self.data, np.ndarray) else self.data.read()
-        rows = data.reshape(math.prod(self.shape[:-1]), -1)
+        rows = data.reshape(-1, byte_count(self.shape[-1:], self.kind))
         return rows if self.row_order is None else rows[self.row_order]
+
+    def rows(self, first: int, last: int, name: str | None = None) -> Tensor:
+        """Rows ``first`` to ``last`` (not included), all axes but the last taken together, without reading them yet."""
+        order = None
+        if self.row_order is not None:
+            wanted = self.row_order[first:last]
+            first, last = int(wanted.min()), int(wanted.max()) + 1
+            order = wanted - first
+        size = byte_count(self.shape[-1:], self.kind)
+        start, nbytes = first * size, (last - first) * size
+        data = self.data[start : start + nbytes] if isinstance(self.data, np.ndarray) else self.data.part(start, nbytes)
+        count = last - first if order is None else len(order)
+        return Tensor(name or self.name, (count, self.shape[-1]), self.kind, data, order)
 
     def float32(self) -> NDArray[np.float32]:
         """The values, a new float32 array of ``shape``. Quantised blocks are decoded by the gguf library."""
@@ -132,6 +148,12 @@ def in_half_rotation(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict
         if heads is not None and tensor.shape[0] == heads * config.head_size:
             result[name] = replace(tensor, row_order=half_rotation_order(heads, config.head_size))
     return result
+
+
+def in_pairs_order(heads: int, head_size: int) -> NDArray[np.int64]:
+    """The way back: rows of q or k from halves to adjacent pairs. int64 [heads * head_size]."""
+    order: NDArray[np.int64] = np.arange(heads * head_size, dtype=np.int64)
+    return order.reshape(heads, 2, head_size // 2).swapaxes(1, 2).reshape(-1)
 
 
 def feed_forward(config: ModelConfig) -> str:
@@ -211,12 +233,16 @@ def active_parameters(config: ModelConfig) -> int:
 
 
 _HARMLESS = re.compile(
-    r"(model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|model\.rotary_emb\.inv_freq|rope\.freqs|.*\._extra_state)"
+    r"(model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|model\.rotary_emb\.inv_freq|rope\.freqs|.*\._extra_state"
+    r"|.*\.(global_gate_stats_3E|running_gate_stats_3E|expert_activation_DE))"
 )
 
 
 def is_harmless(name: str) -> bool:
-    """Whether a tensor of this name is known to add nothing: rotary tables that old exporters saved, empty state."""
+    """Whether a tensor of this name is known to add nothing.
+
+    Rotary tables that old exporters saved, empty state, statistics of a router's training.
+    """
     return _HARMLESS.fullmatch(name) is not None
 
 
