@@ -9,9 +9,8 @@ from native.plans import BLOCKED, packed, stored_rows
 from numpy.typing import NDArray
 from tiny import tiny_config, tiny_tensors
 
-from quipu.model.config import Experts, ModelConfig, Temperature
-
 from quipu.engine.packed import PackedMatrix, PackedWeights
+from quipu.model.config import Experts, ModelConfig, Temperature
 from quipu.model.weights import Tensor, tensor_shapes
 
 Floats = NDArray[np.float32]

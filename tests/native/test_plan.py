@@ -100,8 +100,12 @@ def refusals():
         ("each expert has weights of its own", lambda: p.expert_linear([[owned]], routing, wide, narrow)),
         ("as wide as what it multiplies", lambda: p.expert_linear([[owned], [owned]], routing, narrow, narrow_two)),
         ("the rows of the weights are the columns", lambda: p.expert_linear([[owned], []], routing, wide, narrow)),
-        ("of all experts are of one shape", lambda: p.expert_linear(
-            [[weight(p, 2), weight(p, 2)], [weight(p, 1), weight(p, 3)]], routing, wide, narrow)),
+        (
+            "of all experts are of one shape",
+            lambda: p.expert_linear(
+                [[weight(p, 2), weight(p, 2)], [weight(p, 1), weight(p, 3)]], routing, wide, narrow
+            ),
+        ),
         ("as wide as those they are added to", lambda: p.add_routed(routing, wide, narrow)),
         ("gate and up are as wide as what comes out", lambda: p.swiglu(wide, head)),
         (another, lambda: p.embed(weight(other), wide)),

@@ -103,7 +103,7 @@ def test_decoding_equals_one_full_forward_of_numpy(chunk, isa):
     """An oracle that shares nothing with the kernels: no cache, no batch, every expert by itself."""
     text = tokens_of(45, np.random.default_rng(chunk))
     expected = forward(chunk, tuple(text))
-    options = {"chunk": chunk, "kv_dtype": "f32", "instructions": isa}
+    options = {"chunk": chunk, "kv_dtype": "f32", "instructions": isa, "threads": 1}
     for pieces in ([45], [1], [20, 1]):
         [logits] = among_others(make("F32", **options), [text], pieces, np.random.default_rng(1), chunk)
         np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5)

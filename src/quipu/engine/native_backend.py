@@ -68,9 +68,7 @@ class NativeBackend:
         """Of this process, mapped files included."""
         return peak_memory()
 
-    def runner(
-        self, blocks: PoolSize | int, progress: Callable[[int, int, str], None] | None = None
-    ) -> NativeRunner:
+    def runner(self, blocks: PoolSize | int, progress: Callable[[int, int, str], None] | None = None) -> NativeRunner:
         """Pack the weights, or map what an earlier start packed, and make room for ``blocks``."""
         pool = blocks if isinstance(blocks, PoolSize) else PoolSize(blocks)
         weights = packed_weights(self._tensors, self._kinds, self._identity, threads=self._threads, progress=progress)

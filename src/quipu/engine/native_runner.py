@@ -39,17 +39,12 @@ class NativeRunner:
     ) -> None:
         if native.BLOCK_SIZE != BLOCK_SIZE:
             raise RuntimeError("the kernels were built for another size of cache blocks; build them again")
-        self.pool = pool
+        self.pool, self.blocks = pool, pool.blocks
         self.vocabulary = config.vocabulary
         self.instructions = instructions or native.instruction_sets()[0]
         plan = native.Plan(threads or len(os.sched_getaffinity(0)), self.instructions)
         self._hidden, self._logits = add_model(plan, config, weights, pool, kv_dtype)
         self._plan: native.Plan | None = plan
-
-    @property
-    def blocks(self) -> int:
-        """Of the layers that see everything."""
-        return self.pool.blocks
 
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         """One native call over all tokens of ``spans``; the output layer only for the rows that are wanted."""
