@@ -11,9 +11,10 @@ from native.plans import SETS
 
 from quipu.engine import native_plan
 from quipu.engine.kv_cache import blocks_for
+from quipu.engine.native_backend import NativeBackend
 from quipu.engine.native_plan import layer_states, output_logits
 from quipu.engine.native_runner import NativeRunner
-from quipu.engine.runner import PoolSize, Span
+from quipu.engine.runner import BLOCK_SIZE, PoolSize, Span
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.config_huggingface import from_huggingface
 
@@ -114,6 +115,21 @@ def test_states_after_each_layer_and_the_experts_chosen(step):
     assert next(routers, None) is None
     logits = output_logits(model, weights(step), state, 2)
     assert np.abs(logits - vectors(step)["logits_17"]).max() <= LIMIT
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_whole_way_from_files(step):
+    """The backend packs what it reads; its reference reads one layer after another."""
+    opened = checkpoint(step)
+    backend = NativeBackend(opened.config, opened.tensors, threads=2)
+    ids, expected = vectors(step)["ids_17"], vectors(step)["logits_17"]
+    assert np.abs(backend.reference(ids.tolist()) - expected).max() <= LIMIT
+    [logits] = backend.runner(PoolSize(BLOCKS, BLOCKS)).step([span(ids)])
+    assert np.abs(logits - expected).max() <= LIMIT
+    assert backend.packing_loss == 0
+    full, token = len(opened.config.nope_layers), BLOCK_SIZE * 2 * opened.config.kv_heads * opened.config.head_size * 4
+    assert (backend.block_bytes, backend.chunk_block_bytes) == (full * token, (opened.config.layers - full) * token)
+    assert backend.chunk == opened.config.chunk == 16
 
 
 def router_logits(model, packed, index, state):
