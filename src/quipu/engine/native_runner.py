@@ -39,7 +39,7 @@ class NativeRunner:
     ) -> None:
         if native.BLOCK_SIZE != BLOCK_SIZE:
             raise RuntimeError("the kernels were built for another size of cache blocks; build them again")
-        self.pool = pool
+        self.pool, self.blocks = pool, pool.blocks
         self.vocabulary = config.vocabulary
         self.instructions = instructions or native.instruction_sets()[0]
         plan = native.Plan(threads or len(os.sched_getaffinity(0)), self.instructions)
