@@ -26,12 +26,13 @@ from quipu.engine.packing import pack_all, packed_bytes
 from quipu.engine.runner import PoolSize, Span
 from quipu.model.config import Experts, ModelConfig, Temperature
 from quipu.model.frequencies import Rope
-from quipu.model.weights import EMBEDDING, Tensor, active_share, tensor_shapes
+from quipu.model.weights import Tensor, active_share, tensor_shapes
 
 WIDTH, LAYERS, CONTEXT, PROMPT, STEPS, ROUNDS = 2048, 8, 1024, 512, 24, 5
 DENSE = ModelConfig(
     "llama4", 32000, 1024, 2 * WIDTH, LAYERS, 8, 2, 128, CONTEXT, 1e-5, Rope(500000.0, 128), tied_embeddings=True,
-    nope_layers=frozenset({3, 7}), chunk=8192, pair_rotation=True, query_key_norm=True, temperature=Temperature(8192, 0.1),
+    nope_layers=frozenset({3, 7}), chunk=8192, pair_rotation=True, query_key_norm=True,
+    temperature=Temperature(8192, 0.1),
 )  # fmt: skip
 
 

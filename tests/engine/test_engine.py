@@ -11,6 +11,7 @@ import pytest
 from quipu.engine.engine import Engine
 from quipu.engine.fake import FakeRunner, fake_model
 from quipu.engine.kv_cache import blocks_for
+from quipu.engine.runner import PoolSize
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, Overloaded
 from quipu.types import Chunk, Sampling
 
@@ -62,7 +63,9 @@ def make():
 
     def build(predict=counting, *, blocks=64, context=256, seconds=0.0, **options) -> Engine:
         engines.append(
-            Engine(FakeRunner(predict, 100, blocks, seconds), context_length=context, end_ids={END}, **options)
+            Engine(
+                FakeRunner(predict, 100, PoolSize(blocks), seconds), context_length=context, end_ids={END}, **options
+            )
         )
         return engines[-1]
 
@@ -356,7 +359,7 @@ def test_logits_that_are_no_numbers_fail_the_request_instead_of_inventing_tokens
             return [np.full_like(rows, np.nan) for rows in super().step(spans)]
 
     engine = make()
-    engine._runner = Damaged(counting, 100, 64)
+    engine._runner = Damaged(counting, 100, PoolSize(64))
     for options in ({}, {"max_tokens": 0, "prompt_logprobs": 1}):
         assert "highest logit is nan" in str(run(engine, [1, 2], **options).errors[0])
 

@@ -24,6 +24,7 @@ from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, group_memory
 from quipu.engine.native_backend import NativeBackend
 from quipu.engine.packed_file import VERSION
+from quipu.engine.runner import PoolSize
 from quipu.engine.torch_runner import TorchBackend
 from quipu.errors import DamagedCheckpoint, InvalidRequest, ModelNotFound, NotEnoughMemory, UnsupportedCheckpoint
 from quipu.model.checkpoint import open_checkpoint
@@ -288,6 +289,8 @@ class Planned:
 
     dtype = "float32"
     block_bytes = 16 * 4 * 2 * 2 * 16 * 4
+    chunk_block_bytes = 0
+    chunk: int | None = None
 
     def __init__(self, free: int, reads_from_disk: bool = False) -> None:
         self.weights_bytes = 4 * TINY.parameters
@@ -322,16 +325,33 @@ def test_too_little_memory_is_said_before_anything_is_loaded():
 def test_weights_that_are_mapped_may_be_more_than_the_memory(caplog):
     """A quarter of what is free is left to the cache, and the log says what it costs."""
     free = WEIGHTS // 2
-    assert _plan(TINY, Planned(free, reads_from_disk=True), 16, 1, None) == (16, 1)
+    assert _plan(TINY, Planned(free, reads_from_disk=True), 16, 1, None) == (16, PoolSize(1))
     assert "part of them is read from disk for every token" in caplog.text
     with pytest.raises(NotEnoughMemory):
         _plan(TINY, Planned(free), 16, 1, None)
 
 
+def test_chunked_layers_are_given_what_they_can_read_again():
+    """Three layers of four in chunks of 256: beyond them a further token takes a quarter of the memory."""
+    backend = Planned(1 << 40)
+    backend.block_bytes, backend.chunk_block_bytes, backend.chunk = 1000, 3000, 256
+    # The chunk, the largest step of a prompt, and a block that both begin and end in.
+    assert _plan(TINY, backend, 4096, 3, 100.0) == (4096, PoolSize(3 * 256, 3 * (16 + 32 + 1)))
+    assert _plan(TINY, backend, 128, 3, 100.0) == (128, PoolSize(3 * 8, 3 * 8))
+    one = 256 * 1000 + 49 * 3000
+    assert _plan(TINY, backend, 4096, 3, 1.5 * one / (1 << 30)) == (4096, PoolSize(384, 73))
+    assert _plan(TINY, backend, None, 3, (one - 1) / (1 << 30))[0] == 2048
+    with pytest.raises(InvalidRequest, match="one context of 4096 tokens takes"):
+        _plan(TINY, backend, 4096, 3, (one - 1) / (1 << 30))
+
+
 def test_a_cache_that_does_not_fit_is_refused_by_plan():
     block = Planned.block_bytes
-    assert _plan(TINY, Planned(1 << 30), 4096, 4, 100.0) == (4096, 4 * 256)  # more than is needed is not taken
-    assert _plan(TINY, Planned(WEIGHTS + 1024 * block), 4096, 4, 100.0) == (4096, 1024)
+    assert _plan(TINY, Planned(1 << 30), 4096, 4, 100.0) == (
+        4096,
+        PoolSize(4 * 256),
+    )  # more than is needed is not taken
+    assert _plan(TINY, Planned(WEIGHTS + 1024 * block), 4096, 4, 100.0) == (4096, PoolSize(1024))
     with pytest.raises(
         NotEnoughMemory, match=r"the KV cache 0\.0 GiB as asked, and .* ask for less --kv-memory"
     ) as error:
@@ -354,10 +374,10 @@ def test_a_file_that_is_written_to_while_it_is_loaded_is_refused(tmp_path, monke
 
 
 def test_the_default_context_is_the_models_own_or_a_power_of_two_that_fits():
-    assert _plan(TINY, Planned(1 << 30), None, 4, None) == (4096, 4 * 256)
+    assert _plan(TINY, Planned(1 << 30), None, 4, None) == (4096, PoolSize(4 * 256))
     per_token = 4 * 2 * 2 * 16 * 4
-    assert _plan(TINY, Planned(WEIGHTS + 2 * per_token * 1600), None, 4, None) == (1024, 100)
-    assert _plan(TINY, Planned(WEIGHTS + 2 * per_token * 1100), None, 4, None) == (1024, 68)
+    assert _plan(TINY, Planned(WEIGHTS + 2 * per_token * 1600), None, 4, None) == (1024, PoolSize(100))
+    assert _plan(TINY, Planned(WEIGHTS + 2 * per_token * 1100), None, 4, None) == (1024, PoolSize(68))
     with pytest.raises(NotEnoughMemory, match="one context of 16 tokens takes"):
         _plan(TINY, Planned(WEIGHTS + per_token * 31), None, 4, None)
 
@@ -478,8 +498,8 @@ if runner == "torch":
     for pool in (*computes._cache.keys, *computes._cache.values):
         pool.fill_(1)
 else:  # a block, of which the first and the last token are written, has two pages
-    for first in range(0, computes.blocks, 128):
-        blocks = range(first, min(first + 128, computes.blocks))
+    for first in range(0, computes.pool.blocks, 128):
+        blocks = range(first, min(first + 128, computes.pool.blocks))
         computes.step([Span([1], place, [block], "none") for block in blocks for place in (0, 15)])
 print((resident() - before) / plan["total_bytes"])
 """

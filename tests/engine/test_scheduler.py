@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from quipu.engine import request
-from quipu.engine.kv_cache import BlockPool, blocks_for, extend_digest
+from quipu.engine.kv_cache import KVCache, blocks_for, chunk_blocks_for, extend_digest
 from quipu.engine.request import Sequence, Status
-from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.runner import BLOCK_SIZE, PoolSize
 from quipu.engine.scheduler import Scheduler
 from quipu.errors import InvalidRequest, Overloaded
 from quipu.types import Sampling
@@ -35,7 +35,7 @@ def sequence(tokens, leader=None, **options) -> Sequence:
 
 
 def scheduler(blocks=64, **options) -> Scheduler:
-    return Scheduler(BlockPool(blocks), **{"concurrency": 4, "queue": 8, **options})
+    return Scheduler(KVCache(PoolSize(blocks)), **{"concurrency": 4, "queue": 8, **options})
 
 
 def run_step(schedule: Scheduler, next_token=1) -> list[tuple[Sequence, int]]:
@@ -53,11 +53,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     The model holds, for each slot of each block, the token written there last: what a real cache would read back.
     """
 
+    size, chunk = PoolSize(16), None
+
     def __init__(self):
         super().__init__()
-        self.schedule = Scheduler(BlockPool(16), concurrency=3, queue=5, prompt_tokens=64, mixed_prompt_tokens=32)
+        cache = KVCache(self.size, self.chunk)
+        self.schedule = Scheduler(cache, concurrency=3, queue=5, prompt_tokens=64, mixed_prompt_tokens=32)
         self.alive: list[Sequence] = []
         self.content: dict[int, int] = {}
+        self.chunk_content: dict[int, tuple[int, ...]] = {}
         self.wanted: dict[Sequence, int] = {}
 
     # A small alphabet and common beginnings make shared prefixes likely.
@@ -98,12 +102,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert {id(each) for each in decoding} <= {id(each) for each, _ in step}, "every decoding sequence advances"
         room = {}
         for each in decoding:
-            held, free = len(each.blocks), self.schedule.pool.free
+            held, free = len(each.blocks), self.schedule.cache.full.free
             room[each] = self.schedule.extend(each, guesses[0])
             assert 0 <= room[each] <= guesses[0]
             assert len(each.blocks) * BLOCK_SIZE >= len(each.tokens) + room[each]
-            assert room[each] == guesses[0] or self.schedule.pool.free == 0, "what is free is given"
-            assert len(each.blocks) - held == free - self.schedule.pool.free
+            cache = self.schedule.cache
+            nothing_free = cache.full.free == 0 or (self.chunk is not None and cache.chunked.free == 0)
+            assert room[each] == guesses[0] or nothing_free, "what is free is given"
+            assert len(each.blocks) - held == free - cache.full.free
         for each, count in step:
             self.compute(each, count, [token + 1] * room.get(each, 0))
         for each, count in step:
@@ -126,23 +132,41 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert 1 <= count <= each.remaining
         assert len(each.blocks) * BLOCK_SIZE >= each.computed + count
         for place in range(each.computed, each.computed + count):
-            self.content[self.slot(each, place)] = each.tokens[place]
-        read_back = [self.content[self.slot(each, place)] for place in range(each.computed + count)]
+            self.content[self.slot(each.blocks, place)] = each.tokens[place]
+        read_back = [self.content[self.slot(each.blocks, place)] for place in range(each.computed + count)]
         assert read_back == each.tokens[: each.computed + count], "the cache holds this sequence's own tokens"
         for place, guess in enumerate(guesses, each.computed + count):
-            self.content[self.slot(each, place)] = guess
+            self.content[self.slot(each.blocks, place)] = guess
+        if self.chunk is not None:
+            self.compute_chunk(each, count, guesses)
+
+    def compute_chunk(self, each: Sequence, count: int, guesses: list[int]):
+        """Of layers with chunked attention: what is written depends on all tokens before it; a chunk is read back."""
+        end = each.computed + count
+        for place in range(each.computed, end + len(guesses)):
+            before = (*each.tokens[:end], *guesses)[: place + 1]
+            self.chunk_content[self.slot(each.chunk_blocks, place)] = before
+        for place in range(each.computed // self.chunk * self.chunk, end):
+            read = self.chunk_content[self.slot(each.chunk_blocks, place)]
+            assert read == tuple(each.tokens[: place + 1]), "a chunk holds this sequence's own tokens"
 
     @staticmethod
-    def slot(each: Sequence, place: int) -> int:
-        return each.blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE
+    def slot(blocks: list[int], place: int) -> int:
+        return blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE
 
     @invariant()
     def blocks_add_up(self):
-        pool = self.schedule.pool
+        pool = self.schedule.cache.full
         held = [block for each in self.schedule.running for block in each.blocks]
         assert pool.size - pool.free == len(set(held)), "a block is held by a running sequence or free"
         assert all(pool._references[block] == held.count(block) for block in range(pool.size))
-        assert not any(each.blocks or each.computed for each in self.schedule.waiting)
+        assert not any(each.blocks or each.chunk_blocks or each.computed for each in self.schedule.waiting)
+        chunked = self.schedule.cache.chunked
+        kept = [block for each in self.schedule.running for block in each.chunk_blocks[each.passed :]]
+        assert chunked.size - chunked.free == len(set(kept))
+        assert all(chunked._references[block] == kept.count(block) for block in range(chunked.size))
+        for each in self.schedule.running if self.chunk is not None else ():
+            assert each.passed == each.computed // self.chunk * self.chunk // BLOCK_SIZE, "no more than can be read"
         assert len(self.schedule.running) <= self.schedule.concurrency
 
     def teardown(self):
@@ -151,11 +175,74 @@ class SchedulerMachine(RuleBasedStateMachine):
                 break
             self.step(token=0)
         assert not self.alive, "everything admitted finishes"
-        assert self.schedule.pool.free == self.schedule.pool.size
+        assert self.schedule.cache.full.free == self.schedule.cache.full.size
+        assert self.schedule.cache.chunked.free == self.schedule.cache.chunked.size
 
 
 SchedulerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestScheduler = SchedulerMachine.TestCase
+
+
+def chunked_machine(positions: int, blocks: int | None = None):
+    """The same with layers in chunks, whose pool is as small as it may be."""
+    least = chunk_blocks_for(CONTEXT, positions, 64)
+
+    class Chunked(SchedulerMachine):
+        size, chunk = PoolSize(16, blocks or least), positions
+
+    Chunked.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+    return Chunked.TestCase
+
+
+TestChunksOfFour = chunked_machine(4)
+TestChunksAcrossBlocks = chunked_machine(40)
+TestChunksOfBlocks = chunked_machine(64, 14)
+
+
+def computed_again(schedule: Scheduler, tokens: list[int]) -> int:
+    """How many of ``tokens`` are computed when they come again."""
+    again = sequence(tokens, max_tokens=1)
+    schedule.add([again])
+    schedule.schedule()
+    computed = len(tokens) - again.computed
+    schedule.finish(again)
+    return computed
+
+
+def test_a_prefix_is_used_again_where_its_chunk_is_still_there():
+    """48 positions of full layers and the last chunk of the others: without that, to the chunk's beginning."""
+    schedule = Scheduler(KVCache(PoolSize(64, 64), 64), concurrency=4, queue=8)
+    first = sequence([1] * 150, max_tokens=1)
+    schedule.add([first])
+    while first.remaining:
+        for each, count in schedule.schedule():
+            schedule.advance(each, count)
+    schedule.finish(first)
+    assert computed_again(schedule, [1] * 150) == 150 - 144
+    assert computed_again(schedule, [1] * 100) == 100 - 96  # its chunk was passed, its blocks not yet taken
+    # Other texts take the blocks that chunked layers passed, the longest free first.
+    cache = schedule.cache
+    taken = cache.chunked.allocate(cache.chunked.free - 2)
+    cache.chunked.release(taken)
+    assert computed_again(schedule, [1] * 150) in (150 - 144, 150 - 128)
+    cache.chunked.release(cache.chunked.allocate(cache.chunked.free))
+    assert computed_again(schedule, [1] * 150) == 150 - 128, "a chunk's beginning needs nothing before it"
+    assert computed_again(schedule, [1] * 60) == 60
+
+
+def test_chunked_layers_hold_no_more_than_a_chunk_and_a_step():
+    schedule = Scheduler(KVCache(PoolSize(200, 20), 128), concurrency=2, queue=2, prompt_tokens=64)
+    long = sequence(list(range(1000)), max_tokens=300)
+    schedule.add([long])
+    most = 0
+    while len(long.tokens) < 1300:
+        for each, count in schedule.schedule():
+            most = max(most, len(each.chunk_blocks) - each.passed)
+            schedule.advance(each, count)
+            if each.remaining == 0:
+                each.tokens.append(5)
+    assert most <= chunk_blocks_for(1300, 128, 64)
+    assert len(long.blocks) == blocks_for(1300)
 
 
 def test_a_long_prompt_is_computed_in_pieces_while_an_answer_goes_on():
@@ -224,7 +311,7 @@ def test_answers_of_one_request_share_the_prompt_blocks():
     assert run_step(schedule) == [(leader, 50)]
     step = run_step(schedule)
     assert step == [(leader, 1), (group[1], 2), (group[2], 2)]
-    assert schedule.pool.size - schedule.pool.free == 3 + 3 * 1
+    assert schedule.cache.full.size - schedule.cache.full.free == 3 + 3 * 1
 
 
 def test_followers_go_on_when_their_leader_is_cancelled():

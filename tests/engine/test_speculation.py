@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from quipu.engine.draft_model import DraftModel, check_vocabulary
 from quipu.engine.engine import Engine
 from quipu.engine.fake import FakeRunner, byte_tokenizer, fake_model
-from quipu.engine.kv_cache import ROOT, BlockPool, extend_digest
+from quipu.engine.kv_cache import ROOT, KVCache, extend_digest
 from quipu.engine.prompt_lookup import PromptLookup
 from quipu.engine.request import Sequence
-from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.runner import BLOCK_SIZE, PoolSize
 from quipu.engine.scheduler import Scheduler
 from quipu.engine.speculate import LONGEST, RETRY, RETRY_AFTER, Pace, Speculation
 from quipu.errors import InvalidRequest
@@ -40,7 +40,7 @@ class CheckedRunner(FakeRunner):
     """
 
     def __init__(self, predict, blocks):
-        super().__init__(predict, VOCABULARY, blocks)
+        super().__init__(predict, VOCABULARY, PoolSize(blocks))
         self.engine = None
         self.start = threading.Event()
         self.written = {}
@@ -61,7 +61,7 @@ class CheckedRunner(FakeRunner):
         return super().step(spans)
 
     def check_names(self):
-        for digest, block in self.engine._pool._block_of.items():
+        for digest, block in self.engine._cache.full._block_of.items():
             tokens, name = self.written[block * BLOCK_SIZE + BLOCK_SIZE - 1], ROOT
             for start in range(0, len(tokens), BLOCK_SIZE):
                 name = extend_digest(name, tokens[start : start + BLOCK_SIZE])
@@ -137,7 +137,7 @@ def run(requests, drafter, blocks=64, **options):
         assert each.done.wait(20)
     engine.close()
     runner.check_names()
-    assert engine._pool.free == engine._pool.size
+    assert engine._cache.full.free == engine._cache.full.size
     assert not engine._decoding.samplers
     assert not engine._speculation._paces
     return heard, engine.stats(), runner
@@ -174,7 +174,7 @@ def requests(draw):
 
 def model_that_drafts(blocks=8):
     """One that errs at times, in a cache that does not hold all, and reads prompts in small pieces."""
-    runner = FakeRunner(lambda tokens: repeating(tokens) if len(tokens) % 7 else 5, VOCABULARY, blocks)
+    runner = FakeRunner(lambda tokens: repeating(tokens) if len(tokens) % 7 else 5, VOCABULARY, PoolSize(blocks))
     return DraftModel(runner, context_length=CONTEXT - 9, vocabulary=VOCABULARY, cost=0.1, catch_up=24)
 
 
@@ -288,12 +288,12 @@ def decoding_sequence(schedule, tokens):
 
 
 def test_guesses_get_free_blocks_only_and_give_them_back():
-    schedule = Scheduler(BlockPool(4), concurrency=4, queue=4)
+    schedule = Scheduler(KVCache(PoolSize(4)), concurrency=4, queue=4)
     first, second = decoding_sequence(schedule, BLOCK_SIZE - 1), decoding_sequence(schedule, BLOCK_SIZE - 3)
-    assert (schedule.extend(first, 40), schedule.pool.free) == (32, 0)
+    assert (schedule.extend(first, 40), schedule.cache.full.free) == (32, 0)
     assert (schedule.extend(second, 12), schedule.preempted) == (2, 0), "what its own block has room for"
     schedule.trim(first)
-    assert (len(first.blocks), schedule.pool.free) == (1, 2)
+    assert (len(first.blocks), schedule.cache.full.free) == (1, 2)
     assert schedule.extend(first, 0) == 0
 
 
@@ -407,7 +407,7 @@ def test_hostile_repetition_takes_no_longer(monkeypatch):
 
 def test_a_draft_model_that_is_always_right_is_always_believed(monkeypatch):
     monkeypatch.setitem(globals(), "repeating", cycling)
-    small = FakeRunner(cycling, VOCABULARY, 40)
+    small = FakeRunner(cycling, VOCABULARY, PoolSize(40))
     drafter = DraftModel(small, context_length=CONTEXT, vocabulary=VOCABULARY, cost=0.1, catch_up=16)
     crowd = [ask([*range(20), place], max_tokens=40, ignore_eos=True) for place in range(3)]
     plain, _, _ = run(crowd, None)
@@ -468,7 +468,9 @@ def test_a_draft_model_forgets_guesses_that_did_not_come_true():
     def total(tokens):
         return sum(tokens) % VOCABULARY
 
-    drafter = DraftModel(FakeRunner(total, VOCABULARY, 8), context_length=CONTEXT, vocabulary=VOCABULARY, cost=0.1)
+    drafter = DraftModel(
+        FakeRunner(total, VOCABULARY, PoolSize(8)), context_length=CONTEXT, vocabulary=VOCABULARY, cost=0.1
+    )
     sequence = Sequence([1, 2, 3], 3, Sampling(), Heard(1))
     for come in ([6, 11], [12], [5, 3, 2], [1]):
         tokens = [*sequence.tokens]

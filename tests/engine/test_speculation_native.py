@@ -20,9 +20,9 @@ FREE = [{"role": "user", "content": "Tell me a story about a lighthouse keeper."
 def start():
     """Starts the demonstration model with a drafter that is made for its runners."""
     from quipu.engine.native_runner import NativeRunner
-from quipu.engine.runner import PoolSize
     from quipu.engine.packed import packed_weights
     from quipu.engine.packing import packed_kinds
+    from quipu.engine.runner import PoolSize
 
     checkpoint = open_checkpoint("smollm2-135m-instruct")
     weights = packed_weights(checkpoint.tensors, packed_kinds(checkpoint.tensors, "auto", None), None, threads=2)

@@ -28,7 +28,7 @@ from hostile.seeds import Seed, seeds
 from quipu.engine.backends import Arithmetic
 from quipu.engine.load import _chat_format, _plan, _tokenizer
 from quipu.engine.memory import return_freed_memory
-from quipu.engine.runner import Span
+from quipu.engine.runner import PoolSize, Span
 from quipu.errors import QuipuError
 from quipu.model.checkpoint import open_checkpoint
 from quipu.types import Message
@@ -67,7 +67,7 @@ def use(path: Path) -> str:
         _plan(checkpoint, backend, 16, 1, None)
         assert backend.reference(tokens).shape == (3, checkpoint.config.vocabulary)
     # What a hostile file can do to the kernels, it does in a step over weights as they are stored.
-    runner = Arithmetic(runner="native", threads=1).backend(checkpoint, checkpoint.tensors, None).runner(1)
+    runner = Arithmetic(runner="native", threads=1).backend(checkpoint, checkpoint.tensors, None).runner(PoolSize(1))
     [logits] = runner.step([Span(tokens, 0, [0], "all")])
     assert logits.shape == (3, checkpoint.config.vocabulary)
     runner.close()

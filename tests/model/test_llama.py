@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quipu.engine.kv_cache import blocks_for
-from quipu.engine.runner import Span
+from quipu.engine.runner import PoolSize, Span
 from quipu.engine.torch_runner import TorchRunner
 from quipu.model.attention import whole_sequence
 from quipu.model.checkpoint import open_checkpoint
@@ -56,14 +56,14 @@ def greedy(runner: TorchRunner, prompt, count: int) -> list[int]:
 @pytest.mark.parametrize("length", [1, 17, 200])
 def test_logits_equal_the_reference_at_every_length(tiny, network, length):
     ids, expected = vectors[f"ids_{length}"], vectors[f"logits_{length}"]
-    assert np.abs(run(TorchRunner(network, 64), ids) - expected).max() <= LIMIT
+    assert np.abs(run(TorchRunner(network, PoolSize(64)), ids) - expected).max() <= LIMIT
     assert np.abs(reference_logits(tiny.config, tiny.tensors, ids.tolist()).numpy() - expected).max() <= LIMIT
 
 
 @pytest.mark.parametrize("length", [1, 17, 200])
 def test_greedy_continuations_are_identical(network, length):
     expected = vectors[f"greedy_{length}"].tolist()
-    assert greedy(TorchRunner(network, 64), vectors[f"ids_{length}"], len(expected)) == expected
+    assert greedy(TorchRunner(network, PoolSize(64)), vectors[f"ids_{length}"], len(expected)) == expected
 
 
 def test_every_layer_equals_the_trace(network):
@@ -93,7 +93,7 @@ def test_other_rope_settings(tiny, name):
 def test_sequences_of_a_batch_equal_the_unpadded_ones(network):
     """The oracle padded on the left; here nothing is padded, so each row must equal its unpadded continuation."""
     prompts = [ids[mask == 1].tolist() for ids, mask in zip(vectors["batch_ids"], vectors["batch_mask"], strict=True)]
-    runner = TorchRunner(network, 16)
+    runner = TorchRunner(network, PoolSize(16))
     tables = [list(range(8)), list(range(8, 16))]
     tokens = [list(prompt) for prompt in prompts]
     computed = [0, 0]
@@ -122,7 +122,7 @@ def test_any_chunking_in_any_blocks_beside_any_others_equals_one_forward(network
     """Prefill and decode, cut anywhere, in scattered blocks, batched with other sequences."""
     random = np.random.default_rng(seed)
     blocks = random.permutation(sum(map(blocks_for, sequences)) + 2).tolist()
-    runner = TorchRunner(network, len(blocks))
+    runner = TorchRunner(network, PoolSize(len(blocks)))
     tables = [[blocks.pop() for _ in range(blocks_for(length))] for length in sequences]
     tokens = [random.integers(0, 512, length) for length in sequences]
     done = [0] * len(sequences)
@@ -150,7 +150,7 @@ def _tensors():
 
 
 def test_only_the_wanted_rows_come_back(network):
-    runner = TorchRunner(network, 8)
+    runner = TorchRunner(network, PoolSize(8))
     ids = vectors["ids_17"].tolist()
     none, last, every = runner.step(
         [Span(ids, 0, [0, 1], "none"), Span(ids, 0, [2, 3], "last"), Span(ids, 0, [4, 5], "all")]
@@ -162,7 +162,7 @@ def test_only_the_wanted_rows_come_back(network):
 
 def test_garbage_in_unused_cache_slots_changes_nothing(network):
     """A masked slot has weight 0; what earlier sequences left there must not matter."""
-    runner = TorchRunner(network, 12)
+    runner = TorchRunner(network, PoolSize(12))
     for pool in (*runner._cache.keys, *runner._cache.values):
         pool.fill_(1e30)
     first, second = vectors["ids_17"].tolist(), vectors["ids_200"].tolist()[:100]
@@ -219,7 +219,7 @@ def test_bfloat16_stays_near_the_reference(tiny):
     """Packed and run as it is served; the bound is what bf16 itself costs the oracle on these weights."""
     network = Llama(tiny.config, tiny.tensors, torch.bfloat16, CPU)
     network.pack()
-    rows = run(TorchRunner(network, 4), vectors["ids_17"])
+    rows = run(TorchRunner(network, PoolSize(4)), vectors["ids_17"])
     oracle = np.abs(vectors["bf16_logits_17"] - vectors["logits_17"]).mean()
     assert np.abs(rows - vectors["logits_17"]).mean() <= 1.5 * oracle
     down = network.layers[0].feed_forward.down

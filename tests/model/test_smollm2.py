@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import quipu
 from quipu.engine.kv_cache import blocks_for
-from quipu.engine.runner import Span
+from quipu.engine.runner import PoolSize, Span
 from quipu.engine.torch_runner import TorchRunner
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.llama import Llama
@@ -62,7 +62,7 @@ def test_logits_equal_transformers(model, oracle, ids, length):
 def test_prefill_in_chunks_and_decode_equal_one_forward(model, ids):
     checkpoint = open_checkpoint("smollm2-135m-instruct")
     runner = TorchRunner(
-        Llama(checkpoint.config, checkpoint.tensors, torch.float32, torch.device("cpu")), blocks_for(300)
+        Llama(checkpoint.config, checkpoint.tensors, torch.float32, torch.device("cpu")), PoolSize(blocks_for(300))
     )
     blocks = list(range(blocks_for(300)))[::-1]
     expected = model.logits(ids[:300])

@@ -72,7 +72,7 @@ def test_a_merged_lora_adapter():
 
 def test_it_equals_the_torch_runner_in_the_same_steps():
     """Prefill and decode of three sequences in scattered blocks; hidden states, too."""
-    theirs = TorchRunner(Llama(tiny.config, tiny.tensors, torch.float32, torch.device("cpu")), 64)
+    theirs = TorchRunner(Llama(tiny.config, tiny.tensors, torch.float32, torch.device("cpu")), PoolSize(64))
     ours = native_runner(threads=2)
     ids = vectors["ids_200"].tolist()
     steps = [

@@ -53,7 +53,11 @@ def tensors(step):
             found[name] = value
             continue
         for expert, matrix in enumerate(value):
-            parts = zip(("gate_proj", "up_proj"), np.split(matrix.T, 2)) if end == "gate_up_proj" else [(end, matrix.T)]
+            parts = (
+                zip(("gate_proj", "up_proj"), np.split(matrix.T, 2), strict=True)
+                if end == "gate_up_proj"
+                else [(end, matrix.T)]
+            )
             for part, rows in parts:
                 found[f"{stem}.experts.{expert}.{part}.weight"] = np.ascontiguousarray(rows)
     return found

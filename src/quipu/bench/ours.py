@@ -25,7 +25,7 @@ class Ours:
         self.runner = self.model.engine.runner
         self.vocabulary = self.runner.vocabulary
         # One half of the cache for what comes and goes, the other for the sequence that is kept.
-        self._half = self.runner.blocks // 2
+        self._half = self.runner.pool.blocks // 2
         self._first, self._each, self._kept = 0, self._half, False
 
     def use(self, variant: str) -> None:
@@ -45,8 +45,16 @@ class Ours:
         """One native call."""
         want = "all" if every else "last"
         return self.runner.step(
-            [Span(tokens, start, self._blocks(number, start + len(tokens)), want) for number, tokens, start in parts]
+            [
+                self._span(tokens, start, self._blocks(number, start + len(tokens)), want)
+                for number, tokens, start in parts
+            ]
         )
+
+    def _span(self, tokens: Sequence[int], start: int, blocks: range, want: str) -> Span:
+        # Whatever chunk a token is in, its layer reads as many blocks, be they those of another chunk.
+        chunked = self.runner.pool.chunk_blocks
+        return Span(tokens, start, blocks, want, [block % chunked for block in blocks] if chunked else ())
 
     def _blocks(self, number: int, tokens: int) -> range:
         first = self._first + number * self._each

@@ -49,7 +49,7 @@ class DraftModel:
     ) -> None:
         self.cost = cost
         self._runner = runner
-        self._pool = BlockPool(runner.blocks)
+        self._pool = BlockPool(runner.pool.blocks)
         self._context_length, self._vocabulary, self._catch_up = context_length, vocabulary, catch_up
         self._cached: dict[Sequence, _Cached] = {}
 
@@ -58,8 +58,7 @@ class DraftModel:
         drafts = self._read(wanted)
         while going := [sequence for sequence in drafts if len(drafts[sequence]) < wanted[sequence]]:
             spans = [
-                Span(drafts[each][-1:], len(each.tokens) + len(drafts[each]) - 1, self._cached[each].blocks)
-                for each in going
+                self._span(each, drafts[each][-1:], len(each.tokens) + len(drafts[each]) - 1, "last") for each in going
             ]
             for sequence, logits in zip(going, self._runner.step(spans), strict=True):
                 drafts[sequence].append(self._likeliest(logits))
@@ -87,13 +86,18 @@ class DraftModel:
                 tokens = sequence.tokens[cached.computed :][:budget]
                 budget -= len(tokens)
                 through = cached.computed + len(tokens) == len(sequence.tokens)
-                spans[sequence] = Span(tokens, cached.computed, cached.blocks, "last" if through else "none")
+                spans[sequence] = self._span(sequence, tokens, cached.computed, "last" if through else "none")
         results = self._runner.step(list(spans.values())) if spans else []
         for sequence, span in spans.items():
             self._advance(sequence, len(span.tokens))
         return {
             sequence: [self._likeliest(logits)] for sequence, logits in zip(spans, results, strict=True) if len(logits)
         }
+
+    def _span(self, sequence: Sequence, tokens: list[int], start: int, want: str) -> Span:
+        # Small models are not worth a second table: chunked layers keep everything, in blocks of the same numbers.
+        blocks = self._cached[sequence].blocks
+        return Span(tokens, start, blocks, want, blocks if self._runner.pool.chunk_blocks else ())
 
     def _make_room(self, sequence: Sequence, most: int) -> bool:
         """Bring its cached tokens up to date and see that the rest and the guesses have blocks, if there are any."""

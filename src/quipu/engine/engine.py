@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.engine.decoding import Decoding
-from quipu.engine.kv_cache import BlockPool, blocks_for
+from quipu.engine.kv_cache import KVCache, blocks_for, chunk_blocks_for
 from quipu.engine.request import Listener, Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE, Runner, Span
-from quipu.engine.scheduler import Scheduler
+from quipu.engine.scheduler import PROMPT_TOKENS, Scheduler
 from quipu.engine.speculate import Drafter, Speculation
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, QuipuError
 from quipu.types import FinishReason, Sampling
@@ -83,6 +83,7 @@ class Engine:
     ``end_ids`` end an answer. ``vocabulary``: ids from it on are padding of the output layer and never drawn
     (default: the runner's width). ``drafter`` guesses tokens ahead, which are verified as ``speculate.py`` says;
     no more than ``speculative_tokens`` tokens of answers are in a step then, guesses included. The engine closes it.
+    ``chunk``: positions of a chunk, where the runner has layers whose attention is chunked.
     Raises InvalidRequest if the cache is too small.
     """
 
@@ -95,24 +96,27 @@ class Engine:
         vocabulary: int | None = None,
         concurrency: int = 16,
         queue: int = 256,
-        prompt_tokens: int = 512,
+        prompt_tokens: int = PROMPT_TOKENS,
         mixed_prompt_tokens: int = 128,
         drafter: Drafter | None = None,
         speculative_tokens: int = 32,
+        chunk: int | None = None,
     ) -> None:
-        if runner.blocks < blocks_for(context_length):
+        step = max(prompt_tokens, speculative_tokens)
+        chunked = 0 if chunk is None else chunk_blocks_for(context_length, chunk, step)
+        if runner.pool.blocks < blocks_for(context_length) or runner.pool.chunk_blocks < chunked:
             raise InvalidRequest(
-                f"the KV cache holds {runner.blocks * BLOCK_SIZE} tokens, less than one context of {context_length}; "
-                "give it more memory or a smaller --context",
+                f"the KV cache holds {runner.pool.blocks * BLOCK_SIZE} tokens, less than one context of "
+                f"{context_length}; give it more memory or a smaller --context",
                 param="context",
             )
         self.context_length = context_length
         self.end_ids = frozenset(end_ids)
         self.vocabulary = min(vocabulary or runner.vocabulary, runner.vocabulary)
         self._runner = runner
-        self._pool = BlockPool(runner.blocks)
+        self._cache = KVCache(runner.pool, chunk)
         self._scheduler = Scheduler(
-            self._pool,
+            self._cache,
             concurrency=concurrency,
             queue=queue,
             prompt_tokens=prompt_tokens,
@@ -121,7 +125,7 @@ class Engine:
         self._decoding = Decoding(context_length, self.end_ids, self.vocabulary)
         self._speculation = Speculation(drafter, speculative_tokens)
         self._helper = ThreadPoolExecutor(1, "quipu-masks")
-        # Scheduler, pool, samplers, drafter and totals belong to the engine's thread. Others leave what they want in
+        # Scheduler, cache, samplers, drafter and totals belong to the engine's thread. Others leave what they want in
         # here, so that submitting never waits for a step or for the sampling after it.
         self._inbox = threading.Condition()
         self._submitted: deque[Sequence] = deque()
@@ -186,8 +190,8 @@ class Engine:
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting) + len(self._submitted),
-            blocks_used=self._pool.size - self._pool.free,
-            blocks=self._pool.size,
+            blocks_used=self._cache.full.size - self._cache.full.free,
+            blocks=self._cache.full.size,
             preempted=self._scheduler.preempted,
             step_seconds=self._step_seconds,
             drafted_tokens=self._speculation.drafted,
@@ -323,7 +327,8 @@ class Engine:
             want = "last"  # nobody asks what the model thinks of what is forced
         if sequence.embed is not None:
             want = "hidden"
-        return Span(sequence.tokens[start : start + count] + draft, start, sequence.blocks, want)
+        tokens = sequence.tokens[start : start + count] + draft
+        return Span(tokens, start, sequence.blocks, want, sequence.chunk_blocks)
 
     def _absorb(self, sequence: Sequence, count: int, rows: NDArray[np.float32], draft: list[int]) -> None:
         """Use what the step computed of ``count`` tokens and ``draft``."""

@@ -19,7 +19,7 @@ from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
 from quipu.engine.prompt_lookup import PromptLookup
-from quipu.engine.runner import BLOCK_SIZE, Span
+from quipu.engine.runner import BLOCK_SIZE, PoolSize, Span
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Facts
@@ -42,14 +42,18 @@ class FakeRunner:
 
     exact = True
 
-    def __init__(self, predict: Predict, vocabulary: int, blocks: int, seconds: float = 0.0) -> None:
-        self.blocks = blocks
+    def __init__(
+        self, predict: Predict, vocabulary: int, pool: PoolSize, seconds: float = 0.0, chunk: int | None = None
+    ) -> None:
+        self.pool = pool
         self.vocabulary = vocabulary
         self.closed = False
         self._predict = predict
         self._seconds = seconds
-        self._cache = np.full(blocks * BLOCK_SIZE, -1, np.int64)
-        self._prefixes = np.zeros(blocks * BLOCK_SIZE, np.int64)
+        self._cache = np.full(pool.blocks * BLOCK_SIZE, -1, np.int64)
+        self._prefixes = np.zeros(pool.blocks * BLOCK_SIZE, np.int64)
+        self._chunk = chunk
+        self._chunk_prefixes = np.zeros(pool.chunk_blocks * BLOCK_SIZE, np.int64)
 
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         """Write each span's tokens to the cache and predict from what the cache then holds."""
@@ -69,6 +73,8 @@ class FakeRunner:
         if self._prefixes[slots[: span.start]].tolist() != prefixes[: span.start]:
             raise AssertionError("the cache holds keys and values of another prefix")
         self._prefixes[slots[span.start :]] = prefixes[span.start :]
+        if self._chunk is not None:
+            self._see_chunk(span, prefixes, self._chunk)
         if span.want == "hidden":
             return np.cos(np.outer(np.add(history[span.start :], 1), np.arange(HIDDEN_SIZE)), dtype=np.float32)
         first = {"all": span.start, "last": end - 1, "none": end}[span.want]
@@ -76,6 +82,18 @@ class FakeRunner:
         for place in range(first, end):
             rows[place - first] = self._logits(history[: place + 1])
         return rows
+
+    def _see_chunk(self, span: Span, prefixes: list[int], chunk: int) -> None:
+        """What layers with chunked attention do: write the span's tokens, read those of its chunk before them."""
+        first = span.start // chunk * chunk
+        slots = [
+            span.chunk_blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE
+            for place in range(first, len(prefixes))
+        ]
+        before = span.start - first
+        if self._chunk_prefixes[slots[:before]].tolist() != prefixes[first : span.start]:
+            raise AssertionError("the chunk's cache holds keys and values of another prefix")
+        self._chunk_prefixes[slots[before:]] = prefixes[span.start :]
 
     def _logits(self, history: list[int]) -> NDArray[np.float32]:
         seed = sum(history[-8:]) + len(history)
@@ -127,11 +145,16 @@ def fake_model(
     queue: int = 256,
     blocks: int | None = None,
     seconds: float = 0.0,
+    chunk: int | None = None,
 ) -> LocalModel:
-    """A LocalModel whose answers are ``answer(last user message)``; everything but the network is real."""
+    """A LocalModel whose answers are ``answer(last user message)``; everything but the network is real.
+
+    ``chunk``: as if it had layers with attention in chunks of so many positions, too.
+    """
     tokenizer = byte_tokenizer()
     blocks = blocks_for(context_length) * concurrency if blocks is None else blocks
-    runner = FakeRunner(replying(answer, tokenizer), tokenizer.vocabulary, blocks, seconds)
+    pool = PoolSize(blocks, 0 if chunk is None else blocks)
+    runner = FakeRunner(replying(answer, tokenizer), tokenizer.vocabulary, pool, seconds, chunk)
     engine = Engine(
         runner,
         context_length=context_length,
@@ -139,6 +162,7 @@ def fake_model(
         concurrency=concurrency,
         queue=queue,
         drafter=PromptLookup(),
+        chunk=chunk,
     )
     facts = Facts(
         name=name,

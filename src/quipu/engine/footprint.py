@@ -18,8 +18,8 @@ class Footprint:
     """What a model's weights become when they are packed, and the bytes of those and of keys and values.
 
     ``dtype`` is what most products are computed in, ``kv_dtype`` how keys and values are kept; ``kinds`` what each
-    matrix is packed as. ``kv_bytes_per_token`` are of the layers that see everything, ``chunk_bytes_per_token`` of those
-    whose attention is chunked: these need no more than a chunk of a text.
+    matrix is packed as. ``kv_bytes_per_token`` are of the layers that see everything, ``chunk_bytes_per_token`` of
+    those whose attention is chunked: these need no more than a chunk of a text.
     """
 
     dtype: str

@@ -11,8 +11,12 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.runner import BLOCK_SIZE, PoolSize
+
+if TYPE_CHECKING:
+    from quipu.engine.request import Sequence as Running
 
 ROOT = b""
 """Digest of the empty prefix."""
@@ -99,3 +103,109 @@ class BlockPool:
         if digest not in self._block_of:
             self._block_of[digest] = block
             self._digest_of[block] = digest
+
+
+class KVCache:
+    """Which blocks each running sequence has: of layers that see everything, and of those with chunked attention.
+
+    The latter, in a pool of their own, keep of a sequence only what can be read again: from the beginning of the chunk
+    that it is in. With blocks of one size everywhere, that is all that differs. ``chunk``: positions of one, None where
+    a model has no such layers.
+    """
+
+    def __init__(self, size: PoolSize, chunk: int | None = None) -> None:
+        if (chunk is None) != (size.chunk_blocks == 0):
+            raise ValueError(f"{size.chunk_blocks} blocks of chunks, but a chunk of {chunk} positions")
+        self.full = BlockPool(size.blocks)
+        self.chunk = chunk
+        self.chunked = BlockPool(size.chunk_blocks)
+
+    def start(self, sequence: Running, reusable: int) -> bool:
+        """Give ``sequence`` what can be used again of its first ``reusable`` blocks, and blocks for the rest.
+
+        False where too few are free. ``sequence.computed`` is then what it need not compute.
+        """
+        shared = self.full.match(sequence.names(reusable))
+        tail: list[int] = []
+        if self.chunk is not None:
+            shared, tail = self._with_tail(sequence, shared)
+        needed = blocks_for(len(sequence.tokens)) - len(shared)
+        if self.full.available(shared) < needed:
+            return False
+        self.full.share(shared)
+        self.chunked.share(tail)
+        sequence.blocks = shared + self.full.allocate(needed)
+        sequence.computed = len(shared) * BLOCK_SIZE
+        sequence.passed = len(shared) - len(tail)
+        sequence.chunk_blocks = [0] * sequence.passed + tail
+        return True
+
+    def _with_tail(self, sequence: Running, shared: list[int]) -> tuple[list[int], list[int]]:
+        """The longest part of ``shared`` after which chunked layers can go on, and their blocks of its last chunk."""
+        assert self.chunk is not None
+        found = [self.chunked.match([name]) for name in sequence.names(len(shared))]
+        alike = 0  # blocks there are, one after another, before the place
+        runs = [alike := alike + 1 if each else 0 for each in found]
+        for count in range(len(shared), 0, -1):
+            first = self._first_read(count * BLOCK_SIZE)
+            if runs[count - 1] >= count - first:
+                return shared[:count], [each[0] for each in found[first:count]]
+        return [], []
+
+    def grow(self, sequence: Running, tokens: int) -> bool:
+        """See that ``sequence`` has blocks for its first ``tokens`` tokens; False, and nothing changed, if too few are
+        free."""
+        full = max(0, blocks_for(tokens) - len(sequence.blocks))
+        chunked = max(0, blocks_for(tokens) - len(sequence.chunk_blocks)) if self.chunk is not None else 0
+        if full > self.full.free or chunked > self.chunked.free:
+            return False
+        sequence.blocks += self.full.allocate(full)
+        sequence.chunk_blocks += self.chunked.allocate(chunked)
+        return True
+
+    def extend(self, sequence: Running, tokens: int) -> int:
+        """Blocks, as many as are free, for its first ``tokens`` tokens; returns for how many of those there is room."""
+        missing = [blocks_for(tokens) - len(sequence.blocks), self.full.free]
+        if self.chunk is not None:
+            behind = len(sequence.blocks) - len(sequence.chunk_blocks)
+            missing.append(self.chunked.free - max(0, behind))
+        room = (len(sequence.blocks) + max(0, min(missing))) * BLOCK_SIZE
+        if min(missing) > 0:
+            self.grow(sequence, room)
+        return min(tokens, room)
+
+    def trim(self, sequence: Running) -> None:
+        """Free blocks beyond its tokens."""
+        kept = blocks_for(len(sequence.tokens))
+        self.full.release(sequence.blocks[kept:])
+        self.chunked.release(sequence.chunk_blocks[kept:])
+        del sequence.blocks[kept:], sequence.chunk_blocks[kept:]
+
+    def advance(self, sequence: Running, count: int) -> None:
+        """Note that ``count`` more tokens are computed: name the blocks that are full now, free what no later token of
+        a chunked layer reads."""
+        before = sequence.computed // BLOCK_SIZE
+        sequence.computed += count
+        for place, digest in enumerate(sequence.names(sequence.computed // BLOCK_SIZE)[before:], before):
+            self.full.register(sequence.blocks[place], digest)
+            if self.chunk is not None:
+                self.chunked.register(sequence.chunk_blocks[place], digest)
+        first = self._first_read(sequence.computed)
+        if first > sequence.passed:
+            self.chunked.release(sequence.chunk_blocks[sequence.passed : first])
+            sequence.passed = first
+
+    def give_back(self, sequence: Running) -> None:
+        """Free all that ``sequence`` has; what the blocks hold may serve another."""
+        self.full.release(sequence.blocks)
+        self.chunked.release(sequence.chunk_blocks[sequence.passed :])
+        sequence.blocks, sequence.chunk_blocks, sequence.passed = [], [], 0
+
+    def _first_read(self, position: int) -> int:
+        """The first block that a token at ``position`` reads in chunked layers; 0 where there are none."""
+        return 0 if self.chunk is None else position // self.chunk * self.chunk // BLOCK_SIZE
+
+
+def chunk_blocks_for(context: int, chunk: int, step: int) -> int:
+    """Most blocks that a sequence of ``context`` tokens has in chunked layers, if a step computes ``step`` of them."""
+    return min(blocks_for(context), blocks_for(chunk + step) + 1)

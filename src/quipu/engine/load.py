@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from quipu.engine.backends import Arithmetic
 from quipu.engine.draft_model import DraftModel, check_vocabulary
 from quipu.engine.engine import Engine
-from quipu.engine.kv_cache import blocks_for
+from quipu.engine.kv_cache import blocks_for, chunk_blocks_for
 from quipu.engine.local import LocalModel
 from quipu.engine.memory import return_freed_memory
 from quipu.engine.prompt_lookup import PromptLookup
-from quipu.engine.runner import BLOCK_SIZE, Backend
+from quipu.engine.runner import BLOCK_SIZE, Backend, PoolSize
+from quipu.engine.scheduler import PROMPT_TOKENS
 from quipu.engine.speculate import Drafter
 from quipu.errors import InvalidRequest, NotEnoughMemory
 from quipu.model.chat_format import ChatFormat
 from quipu.model.checkpoint import Checkpoint, open_checkpoint
+from quipu.model.config import MOST_CONTEXT
 from quipu.model.files import file_states, reading
 from quipu.model.lora import ADAPTER_FILES, merged
 from quipu.model.tokenizer import Tokenizer
@@ -88,7 +90,7 @@ def load(
     if adapter is not None:
         tensors = merged(tensors, Path(adapter))
     backend = arithmetic.backend(checkpoint, tensors, _identity(checkpoint, adapter))
-    length, blocks = _plan(checkpoint, backend, context, concurrency, kv_memory)
+    length, pool = _plan(checkpoint, backend, context, concurrency, kv_memory)
     tokenizer = _tokenizer(checkpoint)
     # What can be refused is refused now: not after minutes of loading, nor with an engine running that nobody holds.
     chat_format = _chat_format(checkpoint, tokenizer)
@@ -96,7 +98,7 @@ def load(
     # The model keeps its checkpoint for the reference path; the vocabulary in it lives on in the tokenizer.
     checkpoint = replace(checkpoint, metadata={}, tokenizer_source=None)
     checkpoint.check_unchanged()
-    computes = backend.runner(blocks, progress)
+    computes = backend.runner(pool, progress)
     checkpoint.check_unchanged()  # a file that was written to meanwhile is weights of two models
     return_freed_memory()
 
@@ -109,10 +111,11 @@ def load(
         try:
             small = arithmetic.backend(drafting, drafting.tensors, _identity(drafting, None))
             reach = min(length, drafting.config.context_length)
-            reach, blocks = _plan(drafting, small, reach, concurrency, None)
+            reach, pool = _plan(drafting, small, reach, concurrency, None)
+            pool = PoolSize(pool.blocks, pool.blocks if pool.chunk_blocks else 0)
             # The time of a step is that of reading the weights.
             cost = small.weights_bytes / backend.weights_bytes
-            guesses = small.runner(blocks, progress)
+            guesses = small.runner(pool, progress)
         except BaseException:
             computes.close()
             raise
@@ -130,6 +133,7 @@ def load(
             concurrency=concurrency,
             queue=queue,
             drafter=drafter,
+            chunk=backend.chunk,
         ),
         _facts(checkpoint, name, backend.dtype),
         tokenizer,
@@ -176,14 +180,14 @@ def _identity(checkpoint: Checkpoint, adapter: str | Path | None) -> dict[str, A
 
 def _plan(
     checkpoint: Checkpoint, backend: Backend, context: int | None, concurrency: int, kv_memory: float | None
-) -> tuple[int, int]:
-    """Context length in tokens and size of the KV cache in blocks; raises InvalidRequest where memory is too small."""
+) -> tuple[int, PoolSize]:
+    """Context length in tokens and size of the KV cache; raises InvalidRequest where memory is too small."""
     own = checkpoint.config.context_length
     if context is not None and context > own:
         raise InvalidRequest(
             f"context {context} is more than the {own} tokens this model was made for", param="context"
         )
-    free, weights, per_block = backend.free_memory(), backend.weights_bytes, backend.block_bytes
+    free, weights = backend.free_memory(), backend.weights_bytes
     left = free - weights
     if backend.reads_from_disk and left < free // 4:
         left = free // 4  # the rest of the weights is read from disk, again and again: slow, but it runs
@@ -191,23 +195,24 @@ def _plan(
             "the weights take %.1f GiB and %.1f GiB of memory are free: part of them is read from disk for every token",
             weights / GIB, free / GIB,
         )  # fmt: skip
-    if left < per_block:
+    if left < _bytes_of(backend, _one_context(backend, 1)):
         raise NotEnoughMemory(
             f"the weights take {weights / GIB:.1f} GiB in {backend.dtype} and {free / GIB:.1f} GiB of memory are "
             "free; close other programs or choose a smaller model"
         )
-    room = int(left / 2 if kv_memory is None else kv_memory * GIB) // per_block
-    # Free memory is another each time; the context has to be the same, or a measurement would not go on tomorrow.
-    fits = 1 << (max(1, room) * BLOCK_SIZE).bit_length() - 1
-    length = context or min(own, fits)
-    if blocks_for(length) > room:
+    room = int(left / 2 if kv_memory is None else kv_memory * GIB)
+    length = context or min(own, _longest(backend, room))
+    one = _one_context(backend, length)
+    each = _bytes_of(backend, one)
+    if each > room:
         raise (NotEnoughMemory if kv_memory is None else InvalidRequest)(
-            f"one context of {length} tokens takes {blocks_for(length) * per_block / GIB:.2f} GiB of KV cache and "
-            f"{room * per_block / GIB:.2f} GiB may be used; ask for a smaller --context or more --kv-memory",
+            f"one context of {length} tokens takes {each / GIB:.2f} GiB of KV cache and {room / GIB:.2f} GiB may be "
+            "used; ask for a smaller --context or more --kv-memory",
             param="context",
         )
-    blocks = min(room, blocks_for(length) * concurrency)
-    cache = blocks * per_block
+    room = min(room, each * concurrency)
+    pool = PoolSize(one.blocks * room // each, one.chunk_blocks * room // each)
+    cache = _bytes_of(backend, pool)
     if cache > left:
         raise NotEnoughMemory(
             f"the weights take {weights / GIB:.1f} GiB in {backend.dtype}, the KV cache {cache / GIB:.1f} GiB as "
@@ -215,7 +220,28 @@ def _plan(
             "or --concurrency",
             param="kv_memory",
         )
-    return length, blocks
+    return length, pool
+
+
+def _one_context(backend: Backend, length: int) -> PoolSize:
+    """What one sequence of ``length`` tokens takes at most."""
+    chunked = 0 if backend.chunk is None else chunk_blocks_for(length, backend.chunk, PROMPT_TOKENS)
+    return PoolSize(blocks_for(length), chunked)
+
+
+def _bytes_of(backend: Backend, pool: PoolSize) -> int:
+    return pool.blocks * backend.block_bytes + pool.chunk_blocks * backend.chunk_block_bytes
+
+
+def _longest(backend: Backend, room: int) -> int:
+    """The longest context, a power of two, whose cache takes ``room`` bytes; a block if none does.
+
+    Free memory is another each time; the context has to be the same, or a measurement would not go on tomorrow.
+    """
+    length = BLOCK_SIZE
+    while length < MOST_CONTEXT and _bytes_of(backend, _one_context(backend, 2 * length)) <= room:
+        length *= 2
+    return length
 
 
 def _open_draft(draft: str | Path, checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> Checkpoint:

@@ -68,11 +68,8 @@ class NativeBackend:
         """Of this process, mapped files included."""
         return peak_memory()
 
-    def runner(
-        self, blocks: PoolSize | int, progress: Callable[[int, int, str], None] | None = None
-    ) -> NativeRunner:
-        """Pack the weights, or map what an earlier start packed, and make room for ``blocks``."""
-        pool = blocks if isinstance(blocks, PoolSize) else PoolSize(blocks)
+    def runner(self, pool: PoolSize, progress: Callable[[int, int, str], None] | None = None) -> NativeRunner:
+        """Pack the weights, or map what an earlier start packed, and make room for ``pool``."""
         weights = packed_weights(self._tensors, self._kinds, self._identity, threads=self._threads, progress=progress)
         self.packing_loss = weights.loss
         if weights.loss:

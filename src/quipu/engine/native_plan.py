@@ -138,7 +138,9 @@ class _Mixture:
         gates_ups = [matrices(f"{expert}gate_proj", f"{expert}up_proj") for expert in experts]
         plan.expert_linear(gates_ups, routing, self._routed, self._gate_up)
         plan.swiglu(self._gate_up, self._product)
-        plan.expert_linear([matrices(f"{expert}down_proj") for expert in experts], routing, self._product, self._outputs)
+        plan.expert_linear(
+            [matrices(f"{expert}down_proj") for expert in experts], routing, self._product, self._outputs
+        )
         plan.linear(matrices(f"{prefix}shared_expert.down_proj"), self._shared_product, state, add=True)
         plan.add_routed(routing, self._outputs, state)
 

@@ -46,11 +46,6 @@ class NativeRunner:
         self._hidden, self._logits = add_model(plan, config, weights, pool, kv_dtype)
         self._plan: native.Plan | None = plan
 
-    @property
-    def blocks(self) -> int:
-        """Of the layers that see everything."""
-        return self.pool.blocks
-
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         """One native call over all tokens of ``spans``; the output layer only for the rows that are wanted."""
         if self._plan is None:

@@ -57,7 +57,8 @@ class Status(enum.Enum):
 class Sequence:
     """One answer being generated. ``tokens`` is prompt and answer; the cache holds the first ``computed`` of them.
 
-    ``blocks`` are the cache blocks held, ``digests`` the names of full ones (see ``names``). ``leader`` is the first
+    ``blocks`` are the cache blocks held, ``chunk_blocks`` those of layers with chunked attention, of which the first
+    ``passed`` are not held any more; ``digests`` the names of full ones (see ``names``). ``leader`` is the first
     sequence of a request with n > 1: the others wait until it has computed the prompt and then share its blocks.
     ``embed``, if set, is called with the mean of the prompt's final hidden states, float32 [hidden size]. ``guide``
     says which tokens may come next, if the answer is constrained.
@@ -73,6 +74,8 @@ class Sequence:
     computed: int = 0
     cached: int | None = None
     blocks: list[int] = field(default_factory=list)
+    chunk_blocks: list[int] = field(default_factory=list)
+    passed: int = 0
     digests: list[bytes] = field(default_factory=list)
     prompt_scores: list[Score] = field(default_factory=list)
     embed: Callable[[NDArray[np.float32]], None] | None = None

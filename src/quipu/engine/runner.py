@@ -45,11 +45,11 @@ class PoolSize:
 class Runner(Protocol):
     """Computes one step. Not thread-safe: the engine calls it from one thread.
 
-    ``blocks`` is the size of its KV cache in blocks of BLOCK_SIZE tokens; ``vocabulary`` the width of its logits.
+    ``pool`` is the size of its KV cache; ``vocabulary`` the width of its logits.
     ``exact``: a row's logits are the same bits whatever else is in the step and however the tokens before it were cut.
     """
 
-    blocks: int
+    pool: PoolSize
     vocabulary: int
     exact: bool
 
@@ -73,7 +73,11 @@ class Backend(Protocol):
     """What it computes in, as Facts says it."""
     weights_bytes: int
     block_bytes: int
-    """Of one block of the KV cache."""
+    """Of one block of the KV cache, in all layers that see everything."""
+    chunk_block_bytes: int
+    """Of one block in all layers whose attention is chunked; 0 where there are none."""
+    chunk: int | None
+    """Positions of a chunk, None where there are no such layers."""
     reads_from_disk: bool
     """Weights beyond the memory that is free are read from disk when they are needed, slowly, instead of refused."""
     hardware: str
@@ -91,8 +95,8 @@ class Backend(Protocol):
         """Most bytes that were in use until now."""
         ...
 
-    def runner(self, blocks: int, progress: Callable[[int, int, str], None] | None = None) -> Runner:
-        """Load the weights and make room for ``blocks`` blocks."""
+    def runner(self, pool: PoolSize, progress: Callable[[int, int, str], None] | None = None) -> Runner:
+        """Load the weights and make room for ``pool``."""
         ...
 
     def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:

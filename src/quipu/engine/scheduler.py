@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from quipu.engine.kv_cache import BlockPool, blocks_for
+from quipu.engine.kv_cache import KVCache
 from quipu.engine.request import Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import InvalidRequest, Overloaded
+
+PROMPT_TOKENS = 512
+"""Most tokens of prompts in a step that computes nothing else."""
 
 
 class Scheduler:
@@ -25,9 +28,15 @@ class Scheduler:
     """
 
     def __init__(
-        self, pool: BlockPool, *, concurrency: int, queue: int, prompt_tokens: int = 512, mixed_prompt_tokens: int = 128
+        self,
+        cache: KVCache,
+        *,
+        concurrency: int,
+        queue: int,
+        prompt_tokens: int = PROMPT_TOKENS,
+        mixed_prompt_tokens: int = 128,
     ) -> None:
-        self.pool = pool
+        self.cache = cache
         self.concurrency = concurrency
         self.queue = queue
         self.prompt_tokens = prompt_tokens
@@ -78,54 +87,46 @@ class Scheduler:
         for place, sequence in enumerate(sorted(prefilling, key=lambda each: each.remaining)):
             count = min(sequence.remaining, max(1, budget // (len(prefilling) - place)))
             budget -= count
-            step.append((sequence, count))
-        return step
+            if self._grow(sequence, sequence.computed + count):
+                step.append((sequence, count))
+        return [(sequence, count) for sequence, count in step if sequence.status is Status.RUNNING]
 
     def advance(self, sequence: Sequence, count: int) -> None:
-        """Note that ``count`` more tokens are in the cache, and name the blocks that this filled."""
-        full = sequence.computed // BLOCK_SIZE
-        sequence.computed += count
-        for place, digest in enumerate(sequence.names(sequence.computed // BLOCK_SIZE)[full:], full):
-            self.pool.register(sequence.blocks[place], digest)
+        """Note that ``count`` more tokens are in the cache."""
+        self.cache.advance(sequence, count)
 
     def extend(self, sequence: Sequence, tokens: int) -> int:
         """Give ``sequence`` free blocks for up to ``tokens`` more than it has; returns for how many there is room now.
 
         Nobody is preempted for them: they are guesses.
         """
-        end = len(sequence.tokens) + tokens
-        missing = min(blocks_for(end) - len(sequence.blocks), self.pool.free)
-        if missing > 0:
-            sequence.blocks += self.pool.allocate(missing)
-        return min(end, len(sequence.blocks) * BLOCK_SIZE) - len(sequence.tokens)
+        return self.cache.extend(sequence, len(sequence.tokens) + tokens) - len(sequence.tokens)
 
     def trim(self, sequence: Sequence) -> None:
         """Free the blocks of guesses that did not come true: the next step may need them for a token."""
-        kept = blocks_for(len(sequence.tokens))
-        self.pool.release(sequence.blocks[kept:])
-        del sequence.blocks[kept:]
+        self.cache.trim(sequence)
 
     def finish(self, sequence: Sequence) -> None:
         """End ``sequence`` wherever it is in its life; its blocks become free, their content stays for reuse."""
         if sequence.status is Status.RUNNING:
             self.running.remove(sequence)
-            self._give_back(sequence)
+            self.cache.give_back(sequence)
         elif sequence.status is Status.WAITING:
             self.waiting.remove(sequence)
         sequence.status = Status.FINISHED
 
     def _grow_decoding(self) -> list[Sequence]:
         """The decoding sequences that have, or now got, a block for their next token; oldest first."""
-        grown = []
-        for sequence in [each for each in self.running if each.decoding]:
-            while sequence.status is Status.RUNNING and len(sequence.blocks) < blocks_for(len(sequence.tokens)):
-                if self.pool.free:
-                    sequence.blocks += self.pool.allocate(1)
-                else:
-                    self._preempt(self.running[-1])
-            if sequence.status is Status.RUNNING:
-                grown.append(sequence)
-        return grown
+        return [each for each in list(self.running) if each.decoding and self._grow(each, len(each.tokens))]
+
+    def _grow(self, sequence: Sequence, tokens: int) -> bool:
+        """See that a running ``sequence`` has blocks for so many tokens, whoever must give back theirs for it.
+
+        False if it is itself the one, or was before.
+        """
+        while sequence.status is Status.RUNNING and not self.cache.grow(sequence, tokens):
+            self._preempt(self.running[-1])
+        return sequence.status is Status.RUNNING
 
     def _admit(self, places: int) -> list[Sequence]:
         """Start waiting sequences, in order, while there are places, room to run, and blocks for the whole prompt."""
@@ -143,13 +144,8 @@ class Scheduler:
     def _start(self, sequence: Sequence) -> bool:
         # At least one token is computed even if all are in the cache: its logits are what the next one is drawn from.
         reusable = 0 if sequence.computes_prompt else (len(sequence.tokens) - 1) // BLOCK_SIZE
-        shared = self.pool.match(sequence.names(reusable))
-        needed = blocks_for(len(sequence.tokens)) - len(shared)
-        if self.pool.available(shared) < needed:
+        if not self.cache.start(sequence, reusable):
             return False
-        self.pool.share(shared)
-        sequence.blocks = shared + self.pool.allocate(needed)
-        sequence.computed = len(shared) * BLOCK_SIZE
         if sequence.cached is None:
             sequence.cached = sequence.computed
         sequence.status = Status.RUNNING
@@ -160,14 +156,10 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.preempted += 1
         self.running.remove(sequence)
-        self._give_back(sequence)
+        self.cache.give_back(sequence)
         sequence.status = Status.WAITING
         sequence.computed = 0
         self.waiting.appendleft(sequence)
-
-    def _give_back(self, sequence: Sequence) -> None:
-        self.pool.release(sequence.blocks)
-        sequence.blocks = []
 
     @staticmethod
     def _waits_for_leader(sequence: Sequence) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
-from quipu.engine.runner import BLOCK_SIZE, Span
+from quipu.engine.runner import BLOCK_SIZE, PoolSize, Span
 from quipu.errors import InvalidRequest
 from quipu.model.attention import Extent, PagedCache
 from quipu.model.checkpoint import memory_plan
@@ -46,7 +46,9 @@ class TorchBackend:
         plan = memory_plan(config, dtype=dtype, context=BLOCK_SIZE, concurrency=1, block_size=BLOCK_SIZE)
         self.dtype = dtype
         self.weights_bytes = plan.weights_bytes
-        self.block_bytes = plan.kv_bytes
+        self.block_bytes = plan.kv_bytes_per_token * BLOCK_SIZE
+        self.chunk_block_bytes = plan.chunk_bytes_per_token * BLOCK_SIZE
+        self.chunk = config.chunk if self.chunk_block_bytes else None
         self._config, self._tensors, self._device = config, tensors, device
         self._threads = threads or len(os.sched_getaffinity(0))
         on_gpu = device.type == "cuda"
@@ -62,13 +64,13 @@ class TorchBackend:
         """Of the GPU, or of this process."""
         return int(torch.cuda.max_memory_allocated(self._device)) if self._device.type == "cuda" else peak_memory()
 
-    def runner(self, blocks: int, progress: Callable[[int, int, str], None] | None = None) -> TorchRunner:
-        """Build the network from the checkpoint's tensors and make room for ``blocks`` blocks."""
+    def runner(self, pool: PoolSize, progress: Callable[[int, int, str], None] | None = None) -> TorchRunner:
+        """Build the network from the checkpoint's tensors and make room for ``pool``."""
         torch.set_num_threads(self._threads)
         dtype = getattr(torch, self.dtype)
         network = Llama(self._config, self._tensors, dtype, self._device, progress=progress)
         network.pack()
-        return TorchRunner(network, blocks)
+        return TorchRunner(network, pool)
 
     def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """See ``llama.reference_logits``."""
@@ -76,16 +78,18 @@ class TorchBackend:
 
 
 class TorchRunner:
-    """Holds the network and its KV cache of ``blocks`` blocks; see ``runner.Runner``."""
+    """Holds the network and its KV cache of the size of ``pool``; see ``runner.Runner``."""
 
     exact = False  # a matrix product rounds by the shape of its batch
 
-    def __init__(self, network: Llama, blocks: int) -> None:
-        self.blocks = blocks
+    def __init__(self, network: Llama, pool: PoolSize) -> None:
+        self.pool = pool
         self.vocabulary = network.config.vocabulary
         self._network: Llama | None = network
         self._device = network.embedding.device
-        self._cache: PagedCache | None = PagedCache(network.config, blocks, BLOCK_SIZE, network.dtype, self._device)
+        self._cache: PagedCache | None = PagedCache(
+            network.config, pool.blocks, BLOCK_SIZE, network.dtype, self._device, pool.chunk_blocks
+        )
 
     @torch.inference_mode()
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
@@ -94,7 +98,10 @@ class TorchRunner:
             raise RuntimeError("the runner is closed")
         tokens = [token for span in spans for token in span.tokens]
         positions = [span.start + place for span in spans for place in range(len(span.tokens))]
-        attend = self._cache.plan([Extent(span.start, len(span.tokens), span.blocks) for span in spans])
+        attend = self._cache.plan(
+            [Extent(span.start, len(span.tokens), span.blocks) for span in spans],
+            [Extent(span.start, len(span.tokens), span.chunk_blocks) for span in spans],
+        )
         hidden = self._network(self._indices(tokens), self._indices(positions), attend)
         states = hidden.split([len(span.tokens) for span in spans])
         results = self._logits(self._network, hidden, spans)

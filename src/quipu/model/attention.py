@@ -59,37 +59,77 @@ def _flat(grouped: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Rows of one sequence in a step: ``count`` tokens from position ``start``, cached in ``blocks``."""
+    """Rows of one sequence in a step: ``count`` tokens from position ``start``, cached in ``blocks``.
+
+    They see no position before ``first``.
+    """
 
     start: int
     count: int
     blocks: Sequence[int]
+    first: int = 0
+
+    @property
+    def length(self) -> int:
+        """Positions up to its last token."""
+        return self.start + self.count
+
+
+def _cut(extents: Sequence[Extent], chunk: int) -> list[Extent]:
+    """``extents`` cut where a chunk ends; the parts see their own chunk only."""
+    parts = []
+    for extent in extents:
+        for first in range(extent.start // chunk * chunk, extent.length, chunk):
+            start, end = max(first, extent.start), min(first + chunk, extent.length)
+            parts.append(Extent(start, end - start, extent.blocks, first))
+    return parts
 
 
 class PagedCache:
     """Keys and values of every layer in blocks of ``block_size`` tokens, [blocks, block_size, K, D] each.
 
-    Memory is taken from the system as zeroed pages on first use, so a large cache costs only what it holds.
+    Layers with chunked attention have ``chunk_blocks`` of them. Memory is taken from the system as zeroed pages on
+    first use, so a large cache costs only what it holds.
     """
 
     def __init__(
-        self, config: ModelConfig, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+        self,
+        config: ModelConfig,
+        blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        chunk_blocks: int = 0,
     ) -> None:
         self.block_size = block_size
-        self._shape = (blocks, block_size, config.kv_heads, config.head_size)
-        self.keys = [self._allocate(dtype, device) for _ in range(config.layers)]
-        self.values = [self._allocate(dtype, device) for _ in range(config.layers)]
+        self.dtype, self.device = dtype, device
+        self._chunks = [config.layer_chunk(layer) for layer in range(config.layers)]
+        shapes = [
+            (blocks if chunk is None else chunk_blocks, block_size, config.kv_heads, config.head_size)
+            for chunk in self._chunks
+        ]
+        self.keys = [self._allocate(shape) for shape in shapes]
+        self.values = [self._allocate(shape) for shape in shapes]
 
-    def _allocate(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        if device.type != "cpu":
-            return torch.zeros(self._shape, dtype=dtype, device=device)
+    def _allocate(self, shape: tuple[int, ...]) -> Tensor:
+        if self.device.type != "cpu":
+            return torch.zeros(shape, dtype=self.dtype, device=self.device)
         # numpy's zeros are untouched pages; torch's would be written, and so resident, at once.
-        size = int(np.prod(self._shape)) * dtype.itemsize
-        return torch.from_numpy(np.zeros(size, np.uint8)).view(dtype).view(self._shape)
+        size = int(np.prod(shape)) * self.dtype.itemsize
+        return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(shape)
 
-    def plan(self, extents: Sequence[Extent]) -> PagedAttention:
-        """Decide how one step of ``extents``, whose rows follow one another, reads and writes the cache."""
-        return PagedAttention(self, extents)
+    def plan(self, extents: Sequence[Extent], chunked: Sequence[Extent] = ()) -> Attend:
+        """Decide how one step of ``extents``, whose rows follow one another, reads and writes the cache.
+
+        ``chunked`` are the same rows with the blocks of layers whose attention is chunked.
+        """
+        chunks = set(self._chunks)
+        plans = {chunk: PagedAttention(self, extents if chunk is None else _cut(chunked, chunk)) for chunk in chunks}
+
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return plans[self._chunks[layer]](layer, query, key, value)
+
+        return attend
 
 
 class PagedAttention:
@@ -97,20 +137,20 @@ class PagedAttention:
 
     def __init__(self, cache: PagedCache, extents: Sequence[Extent]) -> None:
         self._cache = cache
-        device, size = cache.keys[0].device, cache.block_size
+        size = cache.block_size
         slots: list[int] = []
         self._prompts: list[_Prompt] = []
         singles: list[tuple[int, Extent]] = []
         row = 0
         for extent in extents:
-            positions = range(extent.start, extent.start + extent.count)
+            positions = range(extent.start, extent.length)
             slots.extend(extent.blocks[position // size] * size + position % size for position in positions)
             if extent.count == 1:
                 singles.append((row, extent))
             else:
                 self._prompts.append(_Prompt(row, extent, cache))
             row += extent.count
-        self._slots = torch.tensor(slots, device=device)
+        self._slots = torch.tensor(slots, device=cache.device)
         self._decodes = [_Decode(bucket, cache) for bucket in _buckets(singles)]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -131,7 +171,7 @@ def _buckets(singles: list[tuple[int, Extent]]) -> list[list[tuple[int, Extent]]
     """Group decoding rows by context length, none more than twice another's: padding then wastes at most half."""
     buckets: dict[int, list[tuple[int, Extent]]] = {}
     for row, extent in singles:
-        buckets.setdefault((extent.start + 1).bit_length(), []).append((row, extent))
+        buckets.setdefault((extent.length - extent.first).bit_length(), []).append((row, extent))
     return list(buckets.values())
 
 
@@ -147,6 +187,11 @@ class _Blocks:
         else:
             self._index = torch.tensor(tables, device=device).flatten()
 
+    @property
+    def is_view(self) -> bool:
+        """What is read is the pool itself."""
+        return self._slice is not None
+
     def read(self, pool: Tensor) -> Tensor:
         """[blocks, size, K, D] -> [sequences, L, K, D]; a view of the pool in the slice case."""
         found = pool[self._slice] if self._slice is not None else pool.index_select(0, self._index)
@@ -154,24 +199,32 @@ class _Blocks:
 
 
 class _Decode:
-    """Sequences with one new token each: one batched attention, padded to the longest of them."""
+    """Sequences with one new token each: one batched attention, padded to the longest of them.
+
+    Positions are counted from the first block that a sequence sees anything of.
+    """
 
     def __init__(self, singles: list[tuple[int, Extent]], cache: PagedCache) -> None:
-        device = cache.keys[0].device
-        lengths = [extent.start + 1 for _, extent in singles]
-        longest = max(lengths)
-        width = -(-longest // cache.block_size)
+        size = cache.block_size
         self.rows: list[int] | slice = [row for row, _ in singles]
-        tables = [[*extent.blocks[:width], *[0] * (width - len(extent.blocks[:width]))] for _, extent in singles]
-        self._blocks = _Blocks(tables, device)
-        self._longest = longest
+        bases = [extent.first // size for _, extent in singles]
+        lengths = [extent.length - base * size for (_, extent), base in zip(singles, bases, strict=True)]
+        hidden = [extent.first - base * size for (_, extent), base in zip(singles, bases, strict=True)]
+        self._longest = max(lengths)
+        width = -(-self._longest // size)
+        tables = []
+        for (_, extent), base in zip(singles, bases, strict=True):
+            table = extent.blocks[base : -(-extent.length // size)]
+            tables.append([*table, *[0] * (width - len(table))])
+        self._blocks = _Blocks(tables, cache.device)
         self._mask: Tensor | None = None
-        if min(lengths) < longest:
-            ends = torch.tensor(lengths, device=device)[:, None]
-            visible = torch.arange(longest, device=device) < ends
-            self._mask = _additive(visible, cache.keys[0].dtype)[:, None, None, :]
-            padded = torch.arange(width * cache.block_size, device=device) >= ends
-            self._hidden = padded.flatten().nonzero()[:, 0]
+        if min(lengths) < self._longest or any(hidden):
+            firsts, ends = (torch.tensor(each, device=cache.device)[:, None] for each in (hidden, lengths))
+            places = torch.arange(width * size, device=cache.device)
+            visible = (places >= firsts) & (places < ends)
+            self._mask = _additive(visible[:, : self._longest], cache.dtype)[:, None, None, :]
+            self._hidden = (~visible).flatten().nonzero()[:, 0]
+            self._copied = not self._blocks.is_view
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """query [B, H, D] -> [B, H, D]. The G queries of a key head take the place of a sequence dimension."""
@@ -183,30 +236,33 @@ class _Decode:
         found = self._blocks.read(pool)
         if self._mask is not None:
             # What another sequence left there. The mask does not hide all of it: NaN and infinity plus -inf, or times
-            # 0, are NaN. Several sequences are always gathered, so this is a copy.
+            # 0, are NaN.
+            found = found if self._copied else found.clone()
             found.flatten(0, 1).index_fill_(0, self._hidden, 0)
         return found
 
 
 class _Prompt:
-    """A run of new tokens of one sequence: causal among themselves, and all that is cached before them."""
+    """A run of new tokens of one sequence: causal among themselves, and all that it sees before them."""
 
     def __init__(self, row: int, extent: Extent, cache: PagedCache) -> None:
-        device = cache.keys[0].device
-        self._length = extent.start + extent.count
+        size = cache.block_size
+        base = extent.first // size
+        self._seen = slice(extent.first - base * size, extent.length - base * size)
         self.rows: list[int] | slice = slice(row, row + extent.count)
-        self._blocks = _Blocks([list(extent.blocks[: -(-self._length // cache.block_size)])], device)
+        self._blocks = _Blocks([list(extent.blocks[base : -(-extent.length // size)])], cache.device)
         self._mask: Tensor | None = None
-        if extent.start > 0:
-            visible = torch.ones(extent.count, self._length, dtype=torch.bool, device=device).tril(extent.start)
-            self._mask = _additive(visible, cache.keys[0].dtype)
+        if extent.start > extent.first:
+            before = extent.start - extent.first
+            visible = torch.ones(extent.count, before + extent.count, dtype=torch.bool, device=cache.device)
+            self._mask = _additive(visible.tril(before), cache.dtype)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """query [T, H, D] -> [T, H, D]."""
         grouped = _grouped(query, keys.shape[2])
-        shape = (*grouped.shape[:2], self._length, grouped.shape[3])
-        key = _grouped(self._blocks.read(keys)[0, : self._length], keys.shape[2]).expand(shape)
-        value = _grouped(self._blocks.read(values)[0, : self._length], keys.shape[2]).expand(shape)
+        shape = (*grouped.shape[:2], self._seen.stop - self._seen.start, grouped.shape[3])
+        key = _grouped(self._blocks.read(keys)[0, self._seen], keys.shape[2]).expand(shape)
+        value = _grouped(self._blocks.read(values)[0, self._seen], keys.shape[2]).expand(shape)
         causal = self._mask is None
         return _flat(scaled_dot_product_attention(grouped, key, value, attn_mask=self._mask, is_causal=causal))
 

@@ -304,11 +304,16 @@ def _with_side_files(
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes that running a model takes: its weights, and keys and values of all tokens held at once."""
+    """Bytes that running a model takes: its weights, and keys and values of all tokens held at once.
+
+    ``kv_bytes_per_token`` is of the layers that see everything: what each further token of a long text takes.
+    ``chunk_bytes_per_token`` is of those with chunked attention, which keep no more than a chunk.
+    """
 
     weights_bytes: int
     kv_bytes: int
     kv_bytes_per_token: int
+    chunk_bytes_per_token: int
 
     @property
     def total_bytes(self) -> int:
@@ -328,6 +333,9 @@ def memory_plan(config: ModelConfig, dtype: str, context: int, concurrency: int,
     if dtype not in _ITEM_BYTES:
         raise InvalidRequest(f"dtype {dtype!r:.40} is unknown; known: {', '.join(_ITEM_BYTES)}", param="dtype")
     item = _ITEM_BYTES[dtype]
-    per_token = config.layers * 2 * config.kv_heads * config.head_size * item
-    tokens = concurrency * -(-context // block_size) * block_size
-    return MemoryPlan(parameter_count(config) * item, per_token * tokens, per_token)
+    layer = 2 * config.kv_heads * config.head_size * item
+    chunked = sum(config.layer_chunk(index) is not None for index in range(config.layers))
+    kept = config.kept_positions(-(-context // block_size) * block_size)
+    return MemoryPlan(
+        parameter_count(config) * item, concurrency * layer * kept, layer * (config.layers - chunked), layer * chunked
+    )
