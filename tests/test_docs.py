@@ -27,7 +27,7 @@ from quipu.engine.engine import Engine
 from quipu.engine.fake import fake_model
 from quipu.engine.load import load
 from quipu.evidence import report
-from quipu.model.tokenizer_gguf import _PRE_TOKENIZERS
+from quipu.model.tokenizer_gguf import PRE_TOKENIZERS
 from quipu.model.weights import KINDS
 from quipu.serve.app import create_app
 from quipu.serve.capability_schema import CapabilityFields, SamplingOptions
@@ -170,6 +170,7 @@ def options(verb):
         "models",
         "inspect",
         "pull",
+        "quantize",
         "config",
     ],
 )
@@ -284,7 +285,7 @@ def test_every_storage_type_and_pre_tokenizer_is_described():
     rows = re.findall(r"^\| ([\w, ]+) \| (\d+) \| ([\d.]+) \|$", section(document, "GGUF"), re.MULTILINE)
     said = {kind: (int(block), float(bits)) for kinds, block, bits in rows for kind in kinds.split(", ")}
     assert said == {kind: (block, size * 8 / block) for kind, (block, size) in KINDS.items()}
-    assert set(_PRE_TOKENIZERS) <= set(codes(section(document, "Tokenizers")))
+    assert set(PRE_TOKENIZERS) <= set(codes(section(document, "Tokenizers")))
     listed = re.search(r"GGUF: (.*?), in one file", text("README.md"))[1]
     assert set(listed.split(", ")) == set(KINDS)
 

@@ -235,3 +235,60 @@ def write_gguf(path: Path, step: str) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+# ---- larger than memory
+
+
+def write_large(folder: Path, *, hidden: int, inner: int, experts: int, layers: int, holes: bool = False) -> Path:
+    """A Llama 4 of bfloat16 weights that repeat, a shard for every two layers. ``holes``: zeros, no disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = text_config(STEPS[0]) | {
+        "model_type": "llama4_text", "hidden_size": hidden, "intermediate_size": inner, "intermediate_size_mlp": inner,
+        "num_hidden_layers": layers, "num_local_experts": experts, "num_attention_heads": hidden // 64,
+        "num_key_value_heads": hidden // 64, "head_dim": 64, "vocab_size": 512,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    noise = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float32)
+    tile = (noise.view(np.uint32) >> 16).astype("<u2").tobytes()
+    weight_map: dict[str, str] = {}
+    outer = {"model.embed_tokens": (512, hidden), "lm_head": (512, hidden), "model.norm": (hidden,)}
+    for shard in range(-(-layers // 2) + 1):
+        shapes = {f"{name}.weight": shape for name, shape in outer.items()} if shard == 0 else {}
+        for layer in range(2 * shard - 2, min(2 * shard, layers)) if shard else ():
+            shapes |= _large_layer(f"model.layers.{layer}.", hidden, inner, experts)
+        name = f"model-{shard + 1:05}.safetensors"
+        _write_shard(folder / name, shapes, None if holes else tile)
+        weight_map |= dict.fromkeys(shapes, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+def _large_layer(start: str, hidden: int, inner: int, experts: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {f"self_attn.{part}_proj.weight": (hidden, hidden) for part in "qkvo"}
+    shapes |= {f"{norm}_layernorm.weight": (hidden,) for norm in ("input", "post_attention")}
+    shapes |= {f"feed_forward.shared_expert.{part}_proj.weight": (inner, hidden) for part in ("gate", "up")}
+    shapes |= {
+        "feed_forward.shared_expert.down_proj.weight": (hidden, inner),
+        "feed_forward.router.weight": (experts, hidden),
+        "feed_forward.experts.gate_up_proj": (experts, hidden, 2 * inner),
+        "feed_forward.experts.down_proj": (experts, inner, hidden),
+    }
+    return {start + name: shape for name, shape in shapes.items()}
+
+
+def _write_shard(path: Path, shapes: Mapping[str, tuple[int, ...]], tile: bytes | None) -> None:
+    """By hand, a tile after another: no tensor need be in memory."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 2 * int(np.prod(shape))
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        if tile is None:
+            file.truncate(8 + len(text) + end)
+            return
+        for start in range(0, end, len(tile)):
+            file.write(tile[: min(len(tile), end - start)])

@@ -19,7 +19,7 @@ from quipu.types import Sampling
 
 VERBS = [
     "serve", "chat", "run", "capabilities", "measure", "bench", "compare", "rank", "explain", "gaps", "flip", "claims",
-    "evidence", "replay", "models", "inspect", "pull",
+    "evidence", "replay", "models", "inspect", "pull", "quantize",
 ]  # fmt: skip
 SLOW = {
     "torch",

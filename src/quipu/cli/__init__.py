@@ -27,6 +27,7 @@ from quipu.cli import (
     measure,
     models,
     pull,
+    quantize,
     rank,
     replay,
     run,
@@ -38,7 +39,7 @@ from quipu.errors import QuipuError, Unparsed
 
 VERBS = (
     serve, chat, run, capabilities, measure, bench, compare, rank, explain, gaps, flip, claims, evidence, replay,
-    models, inspect, pull, config,
+    models, inspect, pull, quantize, config,
 )  # fmt: skip
 UNPARSED = 4
 """An answer of the model that could not be read, as against an error (1): another try, or model, may succeed."""

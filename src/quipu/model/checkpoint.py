@@ -15,7 +15,7 @@ from quipu.errors import CheckpointError, InvalidRequest, ModelNotFound, Unsuppo
 from quipu.model import folder as side
 from quipu.model import names_gguf, names_huggingface, names_meta
 from quipu.model.config import ModelConfig
-from quipu.model.config_gguf import from_gguf
+from quipu.model.config_gguf import from_gguf, sampling_defaults
 from quipu.model.config_huggingface import from_huggingface
 from quipu.model.config_meta import from_meta
 from quipu.model.files import FileState, check_same, check_unchanged, file_states, read_json, reading
@@ -212,6 +212,7 @@ def _open_gguf(path: Path, name: str) -> Checkpoint:
         metadata=file.metadata,
         chat_template=_text(file, "tokenizer.chat_template"),
         eos_ids=_gguf_eos_ids(file),
+        sampling_defaults=sampling_defaults(file.metadata),
         license=_text(file, "general.license"),
         tokenizer_source=("gguf", file.metadata) if "tokenizer.ggml.tokens" in file.metadata else None,
         vision=vision,

@@ -26,6 +26,9 @@ from quipu.model.config import (
 from quipu.model.fields import Fields
 from quipu.model.frequencies import Rope, RopeScaling
 
+SAMPLING = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k"}
+"""Fields of ``types.Sampling`` by what GGUF calls them, after ``general.sampling.``."""
+
 
 def from_gguf(
     metadata: Mapping[str, Any],
@@ -90,6 +93,16 @@ def _scaling(fields: Fields) -> RopeScaling | None:
 def _shortest(value: float) -> float:
     """GGUF keeps float32: 1e-5 comes back as 9.99999974e-06. This is the number that was meant."""
     return float(str(np.float32(value)))
+
+
+def sampling_defaults(metadata: Mapping[str, Any]) -> dict[str, float | int]:
+    """What a file says of sampling, by the names of ``types.Sampling``; what is not a number is left out."""
+    given = {name: metadata.get(f"general.sampling.{key}") for name, key in SAMPLING.items()}
+    return {
+        name: _shortest(value) if isinstance(value, float) else value
+        for name, value in given.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 # ---- Llama 4

@@ -33,7 +33,7 @@ _SMOLLM = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_
 
 # ``tokenizer.ggml.pre`` -> how text is cut before merging, whether a piece that is itself a token is taken whole
 # (Meta's tokenizers do so), and whether BOS is added when the file does not say (as llama.cpp does).
-_PRE_TOKENIZERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
+PRE_TOKENIZERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "llama-bpe": (_split(LLAMA3_SPLIT), True, True),
     "llama3": (_split(LLAMA3_SPLIT), True, True),
     "llama-v3": (_split(LLAMA3_SPLIT), True, True),
@@ -43,7 +43,7 @@ _PRE_TOKENIZERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "default": (_GPT2, False, False),
 }
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 _MAX_PIECE = 1024
 _STOPS = ("eos", "eot", "eom")
@@ -66,9 +66,9 @@ def read_gguf(metadata: Mapping[str, Any]) -> Vocabulary:
 def _byte_level(metadata: Mapping[str, Any]) -> Vocabulary:
     tokens, added = _tokens(metadata)
     pre = metadata.get("tokenizer.ggml.pre", "default")
-    if not isinstance(pre, str) or pre not in _PRE_TOKENIZERS:
-        raise UnsupportedCheckpoint(f"tokenizer.ggml.pre is {pre!r:.80}; quipu knows {', '.join(_PRE_TOKENIZERS)}")
-    pre_tokenizer, ignore_merges, add_bos = _PRE_TOKENIZERS[pre]
+    if not isinstance(pre, str) or pre not in PRE_TOKENIZERS:
+        raise UnsupportedCheckpoint(f"tokenizer.ggml.pre is {pre!r:.80}; quipu knows {', '.join(PRE_TOKENIZERS)}")
+    pre_tokenizer, ignore_merges, add_bos = PRE_TOKENIZERS[pre]
     merges = []
     for text in _texts(metadata, "merges"):
         left, space, right = text.partition(" ")
@@ -88,12 +88,12 @@ def _byte_level(metadata: Mapping[str, Any]) -> Vocabulary:
 def _sentencepiece(metadata: Mapping[str, Any]) -> Vocabulary:
     """Tokens with scores; as in SentencePiece the pair whose joined piece scores highest is merged first."""
     tokens, added = _tokens(metadata)
-    types = _numbers(metadata, "token_type", len(tokens)) or [_NORMAL] * len(tokens)
+    types = _numbers(metadata, "token_type", len(tokens)) or [NORMAL] * len(tokens)
     scores = _numbers(metadata, "scores", len(tokens))
     if scores is None:
         raise DamagedCheckpoint("tokenizer.ggml.scores is missing; a 'llama' tokenizer needs a score for each token")
     special = {text for text, token in added.items() if token.special}
-    normal = {text: scores[i] for i, text in tokens if types[i] == _NORMAL and text not in _BYTES | special}
+    normal = {text: scores[i] for i, text in tokens if types[i] == NORMAL and text not in _BYTES | special}
     unknown = _token_id(metadata, "unknown", len(tokens))
     model = byte_pair_model(
         _ids(tokens),
@@ -156,7 +156,7 @@ def _tokens(metadata: Mapping[str, Any]) -> tuple[list[tuple[int, str]], dict[st
     if types is None:
         named = {_token_id(metadata, name, len(texts)) for name in ("bos", *_STOPS)}
         return list(enumerate(texts)), {texts[i]: AddedToken(i) for i in named if i is not None}
-    special = {float(_UNKNOWN): True, float(_CONTROL): True, float(_USER_DEFINED): False}
+    special = {float(UNKNOWN): True, float(CONTROL): True, float(USER_DEFINED): False}
     kinds = [(text, i, special.get(types[i])) for i, text in enumerate(texts)]
     added = {text: AddedToken(i, kind) for text, i, kind in kinds if kind is not None}
     return list(enumerate(texts)), added

@@ -32,7 +32,7 @@ def read_json(path: Path) -> Vocabulary:
     special = {text for text, token in added.items() if token.special}
     bpe = byte_pair_model(
         ids | {text: token.id for text, token in added.items()},
-        _merges(model, path),
+        merges_of(model, path),
         special,
         unknown=_unknown(model, ids, path),
         **{option: bool(model.get(option)) for option in _OPTIONS},
@@ -90,8 +90,8 @@ def _vocabulary(model: Mapping[str, Any], path: Path) -> dict[str, int]:
     return ids
 
 
-def _merges(model: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
-    """Written as "a b" in older files, as ["a", "b"] in newer ones."""
+def merges_of(model: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
+    """The merges of a tokenizer.json's model, written as "a b" in older files, as ["a", "b"] in newer ones."""
     for merge in _list(model.get("merges"), path, "model.merges"):
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
