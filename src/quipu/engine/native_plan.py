@@ -94,7 +94,7 @@ class _Decoder:
         return [_weight(self._plan, self._weights.matrices[f"{name}.weight"]) for name in names]
 
 
-_Matrices: TypeAlias = "Callable[..., list[native.Weight]]"
+_Matrices = Callable[..., "list[native.Weight]"]
 """Weights by their names without ".weight"."""
 
 
