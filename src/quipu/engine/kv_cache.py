@@ -22,12 +22,14 @@ ROOT = b""
 """Digest of the empty prefix."""
 
 
-def extend_digest(parent: bytes, tokens: Sequence[int]) -> bytes:
+def extend_digest(parent: bytes, tokens: Sequence[int], seen: bytes = b"") -> bytes:
     """Name of the block that holds ``tokens`` (BLOCK_SIZE ids) after the prefix named ``parent``.
+
+    ``seen`` says which parts of which pictures some of them stand for.
 
     SHA-256, because a collision that a client can construct would serve it another client's cache.
     """
-    return hashlib.sha256(parent + array("q", tokens).tobytes()).digest()
+    return hashlib.sha256(parent + array("q", tokens).tobytes() + seen).digest()
 
 
 def blocks_for(tokens: int) -> int:

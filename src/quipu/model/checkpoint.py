@@ -23,7 +23,7 @@ from quipu.model.folder import TokenizerSource
 from quipu.model.gguf import GGUFFile, read_gguf
 from quipu.model.known import cached_snapshot, known_models
 from quipu.model.safetensors import INDEX, read_index, read_safetensors, read_sharded
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, in_half_rotation, parameter_count
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, check_vision, in_half_rotation, parameter_count
 
 Format = Literal["gguf", "safetensors", "pth", "config"]
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -286,6 +286,7 @@ def _with_side_files(
     weights: list[Path],
 ) -> Checkpoint:
     check_names(config, tensors, source=str(folder))
+    config = check_vision(config, vision, source=str(folder))
     return Checkpoint(
         path=folder,
         format=file_format,
