@@ -329,11 +329,14 @@ def test_two_at_once(large: Path, tmp_path: Path) -> None:
     running.communicate()
 
 
-def test_a_checkpoint_larger_than_memory(tmp_path: Path) -> None:
-    """600 MB in shards, in 300 MiB beside what Python itself takes: neither they nor the file's 320 MB would fit."""
-    source = write_large(tmp_path / "source", hidden=1024, inner=1024, experts=16, layers=6)
-    assert sum(path.stat().st_size for path in source.glob("*.safetensors")) > 600e6
-    running = child(source, "q8", tmp_path / "out.gguf", piece=room._PIECE, room=300 << 20)
+@pytest.mark.parametrize(
+    ("layers", "megabytes", "room_mib"), [(3, 300, 220), pytest.param(12, 1200, 300, marks=pytest.mark.slow)]
+)
+def test_a_checkpoint_larger_than_memory(layers: int, megabytes: int, room_mib: int, tmp_path: Path) -> None:
+    """Neither it nor, of the large one, the file would fit into what is there beside Python itself."""
+    source = write_large(tmp_path / "source", hidden=1024, inner=1024, experts=16, layers=layers)
+    assert sum(path.stat().st_size for path in source.glob("*.safetensors")) > megabytes * 1e6
+    running = child(source, "q8", tmp_path / "out.gguf", piece=room._PIECE, room=room_mib << 20)
     said, failed = running.communicate()
     assert running.returncode == 0, failed
     bits, error = json.loads(said)
@@ -341,7 +344,7 @@ def test_a_checkpoint_larger_than_memory(tmp_path: Path) -> None:
     assert 0.004 < error < 0.006
     found = open_checkpoint(tmp_path / "out.gguf").tensors
     expected = open_checkpoint(source).tensors
-    name = "model.layers.5.feed_forward.experts.15.down_proj.weight"
+    name = f"model.layers.{layers - 1}.feed_forward.experts.15.down_proj.weight"
     np.testing.assert_allclose(found[name].float32(), expected[name].float32(), atol=2e-3)
 
 
