@@ -28,7 +28,7 @@ from quipu.model.config import Experts, ModelConfig, Temperature
 from quipu.model.frequencies import Rope
 from quipu.model.weights import Tensor, active_share, tensor_shapes
 
-WIDTH, LAYERS, CONTEXT, PROMPT, STEPS, ROUNDS = 2048, 8, 1024, 512, 24, 5
+WIDTH, LAYERS, CONTEXT, PROMPT, STEPS, ROUNDS = 2048, 8, 1024, 512, 24, 9
 DENSE = ModelConfig(
     "llama4", 32000, 1024, 2 * WIDTH, LAYERS, 8, 2, 128, CONTEXT, 1e-5, Rope(500000.0, 128), tied_embeddings=True,
     nope_layers=frozenset({3, 7}), chunk=8192, pair_rotation=True, query_key_norm=True,

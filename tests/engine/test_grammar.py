@@ -242,7 +242,7 @@ def test_the_prefix_is_reused_and_leaving_frees_everything(fake):
 
 def test_preempted_answers_go_on_where_they_were():
     text = '{"a": "' + "x" * 100 + '"}'
-    with fake_model(lambda asked: text, context_length=256, blocks=20, concurrency=4) as model:
+    with fake_model(lambda asked: text, context_length=256, blocks=20, concurrency=4, seconds=0.0003) as model:
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: model.chat(HELLO, constraint=Constraint("json_object")), range(4)))
         assert answers == [text] * 4

@@ -184,3 +184,40 @@ def test_weights_take_what_the_footprint_says():
     weights = packed_weights(checkpoint.tensors, footprint.kinds, None, threads=2)
     assert weights.nbytes == footprint.weights_bytes
     assert weights.loss == 0
+
+
+LLAMA4 = GOLDEN / "llama4-tiny-step2"
+ROUTER = "model.layers.1.feed_forward.router.weight"
+
+
+@pytest.mark.parametrize(("quantize", "kind"), [("q8", "Q8_0"), ("q4", "Q4_1")])
+def test_routers_are_not_quantised_with_the_rest(quantize, kind):
+    """Where two experts are nearly alike, a rounded router sends a token to the other one."""
+    checkpoint = open_checkpoint(LLAMA4)
+    kinds = packed_kinds(checkpoint.tensors, "auto", quantize)
+    routers = {name for name in kinds if name.endswith(".router.weight")}
+    assert {kinds.pop(name) for name in routers} == {"F32"}
+    assert ROUTER in routers
+    assert {kinds.pop(name) for name in (EMBEDDING, OUTPUT)} == {"Q8_0"}
+    assert set(kinds.values()) == {kind}
+    assert Footprint.of(checkpoint.config, checkpoint.tensors, quantize=quantize).dtype == "int8"
+
+
+def test_a_router_in_floats_does_not_make_a_quantised_model_one_to_quantise():
+    """GGUF files keep routers in float32 beside matrices of four bits."""
+    values = np.random.default_rng(0).normal(0, 1, (4, 64)).astype(np.float32)
+    tensors = {MATRIX: stored("Q4_0", values), ROUTER: stored("F32", values)}
+    with pytest.raises(InvalidRequest, match=r"quantised already \(Q4_0\)"):
+        packed_kinds(tensors, "auto", "q4")
+    assert packed_kinds(tensors, "auto", None) == {MATRIX: "Q4_0", ROUTER: "F32"}
+    assert packed_kinds(tensors, "bfloat16", None)[ROUTER] == "BF16"
+
+
+@pytest.mark.parametrize(("kv_dtype", "element"), [("f32", 4), ("f16", 2)])
+def test_layers_that_keep_a_chunk_are_counted_apart(kv_dtype, element):
+    checkpoint = open_checkpoint(LLAMA4)
+    footprint = Footprint.of(checkpoint.config, checkpoint.tensors, kv_dtype=kv_dtype)
+    one = 2 * 2 * 16 * element  # keys and values, KV heads, head size
+    assert (footprint.kv_bytes_per_token, footprint.chunk_bytes_per_token) == (2 * one, 6 * one)
+    dense = open_checkpoint(GOLDEN / "llama3-tiny")
+    assert Footprint.of(dense.config, dense.tensors).chunk_bytes_per_token == 0

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native.models import pack_values
+from native.models import pack_tensors
 from native.plans import SETS
-from safetensors.numpy import load_file
 
 from quipu.engine import native_plan
 from quipu.engine.kv_cache import blocks_for
+from quipu.engine.native_backend import NativeBackend
 from quipu.engine.native_plan import layer_states, output_logits
 from quipu.engine.native_runner import NativeRunner
-from quipu.engine.runner import PoolSize, Span
+from quipu.engine.runner import BLOCK_SIZE, PoolSize, Span
+from quipu.model.checkpoint import open_checkpoint
 from quipu.model.config_huggingface import from_huggingface
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -41,31 +42,13 @@ def vectors(step):
 
 
 @cache
-def tensors(step):
-    """Under canonical names: the arrays of all experts, [experts, in, out], as matrices [out, in]."""
-    found = {}
-    for name, value in load_file(folder(step) / "model.safetensors").items():
-        if not name.startswith("language_model."):
-            continue
-        name = name.removeprefix("language_model.")
-        stem, _, end = name.rpartition(".experts.")
-        if not stem:
-            found[name] = value
-            continue
-        for expert, matrix in enumerate(value):
-            parts = (
-                zip(("gate_proj", "up_proj"), np.split(matrix.T, 2), strict=True)
-                if end == "gate_up_proj"
-                else [(end, matrix.T)]
-            )
-            for part, rows in parts:
-                found[f"{stem}.experts.{expert}.{part}.weight"] = np.ascontiguousarray(rows)
-    return found
+def checkpoint(step):
+    return open_checkpoint(folder(step))
 
 
 @cache
 def weights(step):
-    return pack_values(tensors(step), "F32")
+    return pack_tensors(checkpoint(step).tensors, "F32")
 
 
 def config(step, **changes):
@@ -121,7 +104,7 @@ def test_greedy_continuations_are_identical(step, length, isa):
 def test_states_after_each_layer_and_the_experts_chosen(step):
     """The reference path, one plan for each layer."""
     model, trace, routers = config(step), vectors(step)["trace_17"], iter(vectors(step)["router_logits_17"])
-    state = tensors(step)["model.embed_tokens.weight"][vectors(step)["ids_17"]]
+    state = checkpoint(step).tensors["model.embed_tokens.weight"].float32()[vectors(step)["ids_17"]]
     for index in range(model.layers):
         if model.has_experts(index):
             logits, expected = router_logits(model, weights(step), index, state), next(routers)
@@ -132,6 +115,21 @@ def test_states_after_each_layer_and_the_experts_chosen(step):
     assert next(routers, None) is None
     logits = output_logits(model, weights(step), state, 2)
     assert np.abs(logits - vectors(step)["logits_17"]).max() <= LIMIT
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_whole_way_from_files(step):
+    """The backend packs what it reads; its reference reads one layer after another."""
+    opened = checkpoint(step)
+    backend = NativeBackend(opened.config, opened.tensors, threads=2)
+    ids, expected = vectors(step)["ids_17"], vectors(step)["logits_17"]
+    assert np.abs(backend.reference(ids.tolist()) - expected).max() <= LIMIT
+    [logits] = backend.runner(PoolSize(BLOCKS, BLOCKS)).step([span(ids)])
+    assert np.abs(logits - expected).max() <= LIMIT
+    assert backend.packing_loss == 0
+    full, token = len(opened.config.nope_layers), BLOCK_SIZE * 2 * opened.config.kv_heads * opened.config.head_size * 4
+    assert (backend.block_bytes, backend.chunk_block_bytes) == (full * token, (opened.config.layers - full) * token)
+    assert backend.chunk == opened.config.chunk == 16
 
 
 def router_logits(model, packed, index, state):

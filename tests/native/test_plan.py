@@ -32,6 +32,8 @@ def refusals():
     cache, foreign = p.cache("f32", 1, 8, 2), other.buffer(8)
     data = aligned(native.packed_bytes("F32", 4, 8))
     ones = stored_rows("F32", ONES).reshape(-1)
+    routing, unrouted, narrow_two = p.routing(2), p.routing(2), p.buffer(4)
+    p.route(wide, wide, routing, p.buffer(8))
     owned, off = weight(p), aligned(data.size + 64)[4 : data.size + 4]
     another = "this belongs to another plan"
     return [
@@ -78,6 +80,33 @@ def refusals():
         ("angles are of another head size", lambda: p.rotate_append(qkv, narrow, cache, 1)),
         ("attention gives head_size columns a head", lambda: p.attention(qkv, cache, 1, narrow)),
         ("a chunk is a number of positions", lambda: p.attention(qkv, cache, 1, head, chunk=-1)),
+        ("a chunk is a number of positions", lambda: p.angles([1.0] * 4, wide, chunk=-1)),
+        ("a norm's epsilon is 0 or more", lambda: p.rotate_append(qkv, head, cache, 1, norm_epsilon=-1e-5)),
+        ("a norm's epsilon is 0 or more", lambda: p.rotate_append(qkv, head, cache, 1, norm_epsilon=float("nan"))),
+        ("a temperature's floor is above 0", lambda: p.append(qkv, cache, 1, 0.0, 0.1)),
+        ("a temperature's floor is above 0", lambda: p.append(qkv, cache, 1, 8192.0, float("inf"))),
+        ("queries, keys and values are one row", lambda: p.append(wide, cache, 1)),
+        ("heads share key heads evenly", lambda: p.append(qkv, cache, 0)),
+        ("from 1 to 2\\^12 experts", lambda: p.routing(0)),
+        ("from 1 to 2\\^12 experts", lambda: p.routing(4097)),
+        ("a logit for each expert", lambda: p.route(narrow, wide, p.routing(5), head)),
+        ("as wide as those they come from", lambda: p.route(narrow, wide, routing, narrow)),
+        ("routed into another buffer", lambda: p.route(narrow, wide, routing, wide)),
+        ("routed into another buffer", lambda: p.route(wide, head, routing, wide)),
+        ("before experts have them", lambda: p.expert_linear([[owned], [owned]], unrouted, wide, narrow)),
+        ("before experts have them", lambda: p.add_routed(unrouted, wide, head)),
+        ("written to another buffer", lambda: p.expert_linear([[owned], [owned]], routing, wide, wide)),
+        ("written to another buffer", lambda: p.add_routed(routing, wide, wide)),
+        ("each expert has weights of its own", lambda: p.expert_linear([[owned]], routing, wide, narrow)),
+        ("as wide as what it multiplies", lambda: p.expert_linear([[owned], [owned]], routing, narrow, narrow_two)),
+        ("the rows of the weights are the columns", lambda: p.expert_linear([[owned], []], routing, wide, narrow)),
+        (
+            "of all experts are of one shape",
+            lambda: p.expert_linear(
+                [[weight(p, 2), weight(p, 2)], [weight(p, 1), weight(p, 3)]], routing, wide, narrow
+            ),
+        ),
+        ("as wide as those they are added to", lambda: p.add_routed(routing, wide, narrow)),
         ("gate and up are as wide as what comes out", lambda: p.swiglu(wide, head)),
         (another, lambda: p.embed(weight(other), wide)),
         (another, lambda: p.embed(owned, foreign)),
@@ -89,6 +118,13 @@ def refusals():
         (another, lambda: p.rotate_append(qkv, wide, other.cache("f32", 1, 8, 2), 1)),
         (another, lambda: p.attention(qkv, other.cache("f32", 1, 8, 2), 1, head)),
         (another, lambda: p.swiglu(foreign, narrow)),
+        (another, lambda: p.append(foreign, cache, 1)),
+        (another, lambda: p.append(qkv, other.cache("f32", 1, 8, 2), 1)),
+        (another, lambda: p.route(wide, foreign, routing, head)),
+        (another, lambda: p.route(wide, wide, other.routing(2), head)),
+        (another, lambda: p.expert_linear([[owned], [weight(other)]], routing, wide, narrow)),
+        (another, lambda: p.expert_linear([[owned], [owned]], other.routing(2), wide, narrow)),
+        (another, lambda: p.add_routed(routing, foreign, narrow)),
         (another, lambda: p.read(foreign, 0)),
         ("no step had so many rows", lambda: p.read(wide, 1)),
         ("a plan begins with an embedding", lambda: p.run(*map(integers, ([0], [1], [0], [0], [1], [])), 0)),
@@ -128,6 +164,40 @@ BAD_STEPS = [
     ("every token of a step is in a span", {"tokens": [], "counts": [], "starts": [], "block_counts": [], "rows": [],
                                             "scored": 0}),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "chunk_blocks"),
+    [
+        ("as many as blocks where a cache is chunked", None),
+        ("as many as blocks where a cache is chunked", []),
+        ("as many as blocks where a cache is chunked", [0, 0]),
+        ("a block is not in the chunked cache", [3]),
+        ("a block is not in the chunked cache", [-1]),
+    ],
+)
+def test_a_table_of_chunked_caches_that_does_not_fit(message, chunk_blocks):
+    one = fed()
+    one.plan.cache("f32", 1, 2, 3, chunked=True)
+    *lists, scored = GOOD.values()
+    table = None if chunk_blocks is None else integers(chunk_blocks)
+    with pytest.raises(ValueError, match=message):
+        one.plan.run(*map(integers, lists), scored, table)
+    one.plan.run(*map(integers, lists), scored, integers([2]))
+
+
+def test_a_table_that_no_cache_needs_is_refused():
+    *lists, scored = GOOD.values()
+    with pytest.raises(ValueError, match="none elsewhere"):
+        fed().plan.run(*map(integers, lists), scored, integers([0]))
+
+
+def test_a_span_without_room_in_chunked_caches_alone():
+    one = native.Plan(1, BEST)
+    one.cache("f32", 1, 2, 3, chunked=True)
+    one.embed(weight(one), one.buffer(8))
+    with pytest.raises(ValueError, match="do not hold its positions"):
+        one.run(*map(integers, ([0], [1], [16], [0], [1], [])), 0, integers([0]))
 
 
 @pytest.mark.parametrize(("message", "change"), BAD_STEPS)

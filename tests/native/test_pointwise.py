@@ -124,3 +124,80 @@ def test_rotation_of_halves_and_scale_of_queries(isa, pairs, kv_heads, group, se
     )
     turned[:, :heads] /= np.sqrt(size)
     np.testing.assert_allclose(fed.plan.read(fed.inputs, tokens), turned.reshape(tokens, -1), rtol=1e-6, atol=2e-6)
+
+
+@settings(max_examples=25)
+@given(start=st.integers(0, 1 << 24), chunk=st.sampled_from([1, 4, 7, 16, 8192]), count=st.integers(1, 20))
+def test_angles_within_a_chunk(start, chunk, count):
+    """Those of positions counted from the chunk's start, to the last bit, ten million tokens into a text as well."""
+    frequencies = (500000.0 ** -(np.arange(8) / 8)).astype(np.float32)
+    fed = Fed(np.zeros((count, 1), np.float32), blocks=1)
+    out = fed.plan.buffer(16)
+    fed.plan.angles(frequencies.tolist(), out, chunk)
+    at(fed, start, count)
+    places = (np.arange(start, start + count) % chunk).astype(np.float32)
+    angles = (places[:, None] * frequencies).astype(np.float64)
+    expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(fed.plan.read(out, count), expected, rtol=2.0**-23, atol=1e-12)
+
+
+def at(fed, start, count):
+    """One step of ``count`` tokens from position ``start`` on, all of them in block 0, which is read by nobody."""
+    count_of = -(-(start + count) // 16)
+    blocks = np.zeros(count_of, np.int32)
+    numbers = [np.array(each, np.int32) for each in (range(count), [count], [start])]
+    fed.plan.run(*numbers, blocks, np.array([count_of], np.int32), np.array([], np.int32), 0)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("epsilon", [None, 0.0, 1e-5, 0.5])
+@settings(max_examples=25)
+@given(
+    pairs=st.integers(1, 70), kv_heads=st.integers(1, 3), group=st.integers(1, 4), seed=st.integers(0, 2**32)
+)  # fmt: skip
+def test_rotation_of_pairs_then_a_norm_of_each_head(isa, epsilon, pairs, kv_heads, group, seed):
+    """As complex numbers (Meta's layout); the root mean square is of one head, and queries are scaled after it."""
+    size, heads, tokens = 2 * pairs, kv_heads * group, 7
+    x = normal(tokens, (heads + 2 * kv_heads) * size, seed)
+    fed = Fed(x, isa, 2)
+    angles = fed.plan.buffer(size)
+    frequencies = (100.0 ** -(np.arange(pairs) / pairs)).astype(np.float32)
+    fed.plan.angles(frequencies.tolist(), angles)
+    cache = fed.plan.cache("f32", kv_heads, size, 2)
+    fed.plan.rotate_append(fed.inputs, angles, cache, heads, pairs=True, norm_epsilon=epsilon)
+    fed.run()
+    expected = x.astype(np.float64).reshape(tokens, -1, size)
+    turned = expected[:, : heads + kv_heads]
+    angle = (np.arange(tokens, dtype=np.float32)[:, None] * frequencies).astype(np.float64)[:, None]
+    complex_ = (turned[..., ::2] + 1j * turned[..., 1::2]) * np.exp(1j * angle)
+    turned[..., ::2], turned[..., 1::2] = complex_.real, complex_.imag
+    if epsilon is not None:
+        turned /= np.sqrt((turned**2).mean(-1, keepdims=True) + np.float32(epsilon))
+    expected[:, :heads] /= np.sqrt(size)
+    np.testing.assert_allclose(fed.plan.read(fed.inputs, tokens), expected.reshape(tokens, -1), rtol=2e-6, atol=4e-6)
+
+
+# What Llama 4's layers without rotation multiply queries by (floor 8192, scale 0.1), in mpmath to ten digits.
+@pytest.mark.parametrize(
+    ("position", "factor"),
+    [(0, 1), (8190, 1), (8191, 1.0693147181), (16383, 1.1098612289), (1048575, 1.4859812404), (10485759, 1.7155396164)],
+)
+def test_temperature_at_published_positions(position, factor):
+    x = normal(1, 6 * 8, 0)
+    fed = Fed(x, blocks=1)
+    fed.plan.append(fed.inputs, fed.plan.cache("f32", 2, 8, 1), 2, 8192, 0.1)
+    at(fed, position, 1)
+    expected = x.reshape(1, 6, 8).astype(np.float64)
+    expected[:, :2] *= factor / np.sqrt(8)
+    np.testing.assert_allclose(fed.plan.read(fed.inputs, 1), expected.reshape(1, -1), rtol=2e-7)
+
+
+@settings(max_examples=50)
+@given(step=st.integers(1, 1 << 20), floor=st.integers(1, 1 << 20), beside=st.sampled_from([-2, -1, 0]))
+def test_temperature_steps_exactly_where_it_should(step, floor, beside):
+    near = max(0, min(step, (1 << 24) // floor) * floor + beside)
+    fed = Fed(np.ones((1, 6), np.float32), blocks=1)
+    fed.plan.append(fed.inputs, fed.plan.cache("f32", 1, 2, 1), 1, floor, 10)
+    at(fed, near, 1)
+    expected = (1 + 10 * np.log(1 + (near + 1) // floor)) / np.sqrt(2)
+    np.testing.assert_allclose(fed.plan.read(fed.inputs, 1)[0], [expected] * 2 + [1] * 4, rtol=2e-7)

@@ -8,6 +8,7 @@ left out of it is. Any way that is found is a way: that it is not the shortest c
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,18 +46,20 @@ class Closing:
         """Whether the answer is whole after ``way``."""
         return int(matcher.validate_tokens([*way, self._end])) == len(way) + 1
 
-    def shortest(self, matcher: LLMatcher, hints: Sequence[Sequence[int]] = ()) -> list[int] | None:
+    def shortest(self, matcher: LLMatcher, hints: Sequence[Sequence[int]], seconds: float) -> list[int] | None:
         """A short way, [] where the answer may end now; None where none of LONGEST tokens was found.
 
-        ``hints`` are tokens of texts that may help: examples of patterns.
+        ``hints`` are tokens of texts that may help: examples of patterns. ``seconds`` of this thread's computing are
+        spent on it at most, and one step: not of the clock, which goes faster on a machine that others use.
         """
+        deadline = time.thread_time() + seconds
         for attempt in range(TRIES):
-            way = self._walk(matcher.deep_copy(), hints, attempt)
+            way = self._walk(matcher.deep_copy(), hints, attempt, deadline)
             if way is not None:
-                return self._shortened(matcher, way)
+                return self._shortened(matcher, way, deadline)
         return None
 
-    def _walk(self, fork: LLMatcher, hints: Sequence[Sequence[int]], attempt: int) -> list[int] | None:
+    def _walk(self, fork: LLMatcher, hints: Sequence[Sequence[int]], attempt: int, deadline: float) -> list[int] | None:
         order = self._order
         if attempt > 1:
             order = random.Random(attempt).sample(order, len(order))
@@ -64,7 +67,7 @@ class Closing:
         tried: dict[bytes, int] = {}
         before: NDArray[np.bool_] | None = None
         left = list(hints)
-        while len(way) <= LONGEST:
+        while len(way) <= LONGEST and time.thread_time() < deadline:
             if fork.is_accepting():
                 return way
             forced = self._forced(fork)
@@ -111,12 +114,12 @@ class Closing:
         others = np.flatnonzero(allowed)  # no single byte: a special token, or a vocabulary without bytes
         return [int(others[turn % len(others)])] if len(others) else []
 
-    def _shortened(self, matcher: LLMatcher, way: list[int]) -> list[int]:
+    def _shortened(self, matcher: LLMatcher, way: list[int], deadline: float) -> list[int]:
         """``way`` without what can be left out, and in fewer tokens where the same text has them."""
         size, tries = len(way) // 2, SHORTENINGS
         while size and tries:
             start = 0
-            while start < len(way) and tries:
+            while start < len(way) and tries and time.thread_time() < deadline:
                 shorter, tries = way[:start] + way[start + size :], tries - 1
                 if self.ends(matcher, shorter):
                     way = shorter

@@ -7,7 +7,8 @@ than a mask:
   with the token before it: a ``"`` that was drawn where the text goes on with ``, "`` becomes the token ``",``. What
   may still merge with what comes after stays to be drawn. The engine computes these tokens in one step.
 * **The way out is reserved.** It always holds a way to end that fits into the tokens that are left. A token after which
-  there would be none is not taken; the way is, and the answer is valid and says ``length``.
+  there would be none is not taken; the way is, and the answer is valid and says ``length``. So it does where a grammar
+  hides its ends so well that looking for one takes more time than the others can spare.
 * **Masks that take long are computed while the runner computes.** ``prepare`` then runs in another thread during the
   step, for the place after what is known and for each place among guesses. Most take less than waking that thread.
 """
@@ -25,6 +26,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from quipu.engine.closing import STEERING, Closing
+from quipu.engine.lexer_fuel import LexerFuel
 from quipu.engine.sampler import Sampler
 from quipu.engine.token_mask import Mask, Masking
 from quipu.errors import InvalidRequest
@@ -32,6 +34,10 @@ from quipu.types import FinishReason, Sampling
 
 RECENT = 0.7
 """What earlier masks count beside the last one for the time that the next may take."""
+SEARCHING = 0.1
+"""Seconds of computing that an answer may be behind with searches for ways out, which everyone waits for."""
+SEARCHING_ON = 0.001
+"""Seconds of it that each of its tokens makes up for."""
 BEFORE = 8
 """Tokens before forced text with which it is cut, so that words and numbers are not begun anew."""
 
@@ -55,14 +61,15 @@ class Vocabulary:
 class Grammar:
     """A compiled constraint; any number of answers may be guided by it at once.
 
-    ``shortest`` is an answer of few tokens: fewer than those cannot be asked for. ``hints``
-    help to find others (``closing.py``). ``check`` says what is wrong with a
-    text that left the engine, "" for nothing. ``fields`` says, of a text whose first so many characters the model
-    wrote, which fields it did not complete.
+    ``matcher`` is where they begin, ``fuel`` what they share. ``shortest`` is an answer of few tokens: fewer than those
+    cannot be asked for. ``hints`` help to find others (``closing.py``). ``check`` says what is wrong with a text that
+    left the engine, "" for nothing. ``fields`` says, of a text whose first so many characters the model wrote, which
+    fields it did not complete.
     """
 
     vocabulary: Vocabulary
     matcher: LLMatcher
+    fuel: LexerFuel
     shortest: tuple[int, ...]
     hints: tuple[tuple[int, ...], ...]
     check: Callable[[str], str]
@@ -101,6 +108,7 @@ class Guide:
         self._matcher = grammar.matcher.deep_copy()
         self._closing = list(grammar.shortest)
         self._bytes = 0
+        self._searching = SEARCHING
         self._recent: deque[int] = deque(maxlen=BEFORE)
         self._masks: dict[int, Mask] = {}
         self._taken = 0
@@ -133,16 +141,16 @@ class Guide:
         """Compute the masks of the places after ``draft``, which are forced tokens or guesses that fit."""
         if self.written is not None or len(draft) < len(self._queue):
             return
-        consumed = 0
-        for place, guess in enumerate([*draft[len(self._queue) :], None], len(self._queue)):
-            if self._matcher.is_stopped():  # also after an error, which ``next`` will tell
+        first, guesses = len(self._queue), draft[len(self._queue) :]
+        # Guesses are read by a copy. Rolled back, a matcher takes the mask of a way not taken for that of another: the
+        # one it keeps is known by its place and the state of the lexer, not by what was read (llguidance 1.9).
+        matcher = self._matcher.deep_copy() if guesses else self._matcher
+        for place, guess in enumerate([*guesses, None], first):
+            if matcher.is_stopped():  # also after an error, which ``next`` will tell
                 break
-            self._masks[place] = self._mask()
-            if guess is None or guess in self._vocabulary.end_ids or not self._matcher.consume_token(guess):
+            self._masks[place] = self._mask(matcher)
+            if guess is None or guess in self._vocabulary.end_ids or not matcher.consume_token(guess):
                 break
-            consumed += 1
-        if consumed:
-            self._matcher.rollback(consumed)
 
     def next(self, sampler: Sampler, logits: NDArray[np.float32] | None, room: int) -> int | None:
         """The next token, of at most ``room`` more; None where the answer has to end here.
@@ -178,12 +186,16 @@ class Guide:
         token = sampler.sample(logits) if sampler.takes_all else None
         if token is None or not self._fitting([token]):
             mask = self._masks.get(self._taken)
-            token = sampler.sample(self._vocabulary.masking(logits, self._mask() if mask is None else mask))
+            mask = self._mask(self._matcher) if mask is None else mask
+            token = sampler.sample(self._vocabulary.masking(logits, mask))
         if token in self._vocabulary.end_ids:
             self._queue.append(token)
             return
+        start = time.perf_counter()
+        self._searching = min(SEARCHING, self._searching + SEARCHING_ON)
         tokens = self._taken_with(token)
         closing = self._way_out(tokens)
+        self.grammar.fuel.use(time.perf_counter() - start)
         if closing is not None and len(tokens) + len(closing) <= room:
             self._closing = closing
             self._queue.extend(tokens)
@@ -196,13 +208,16 @@ class Guide:
         """How many of ``tokens`` the grammar allows. An output layer may be padded with ids that are no tokens."""
         size = len(self._vocabulary.pieces)
         known = list(takewhile(lambda token: token < size, tokens))
-        return int(self._matcher.validate_tokens(known))
+        start = time.perf_counter()
+        fitting = int(self._matcher.validate_tokens(known))
+        self.grammar.fuel.use(time.perf_counter() - start)
+        return fitting
 
     def _taken_with(self, token: int) -> list[int]:
         """``token`` and what is forced after it, cut as the tokenizer would. The matcher is then behind them."""
         matcher = self._matcher
         if not matcher.consume_token(token):
-            raise self._broken()
+            raise _broken(matcher)
         forced = matcher.compute_ff_bytes()
         if not forced:
             return [token]
@@ -212,7 +227,8 @@ class Guide:
         again = tokens[:1] != [token]
         if again and self._size(tokens) < self._size([token]):
             return [token]
-        # Tried on a copy: where text ends without a mark, a lexeme may not go on across what was a token's edge.
+        # Tried on a copy: where text ends without a mark, a lexeme may not go on across what was a token's edge. No
+        # mask was computed since ``token``: none can be mistaken when that is rolled back (see ``prepare``).
         other = matcher.deep_copy()
         if again and not other.rollback(1):
             return [token]
@@ -239,7 +255,7 @@ class Guide:
     def _consumed(self, tokens: list[int]) -> list[int]:
         """``tokens``, which the matcher has gone past."""
         if tokens and self._matcher.try_consume_tokens(tokens) != len(tokens):
-            raise self._broken()
+            raise _broken(self._matcher)
         return tokens
 
     def _way_out(self, tokens: list[int]) -> list[int] | None:
@@ -251,23 +267,31 @@ class Guide:
         for way in (left, known[2:], known[1:], known):
             if closing.ends(self._matcher, way):
                 return way
-        return closing.shortest(self._matcher, self.grammar.hints)
+        return self._search()
 
-    def _mask(self) -> Mask:
+    def _search(self) -> list[int] | None:
+        """A new way out, if there is time for it."""
+        start = time.thread_time()
+        way = self._vocabulary.closing.shortest(self._matcher, self.grammar.hints, self._searching)
+        self._searching -= time.thread_time() - start
+        return way
+
+    def _mask(self, matcher: LLMatcher) -> Mask:
         """Which tokens may come next."""
         start = time.perf_counter()
-        bits = self._matcher.compute_bitmask()
+        bits = matcher.compute_bitmask()
         self.mask_seconds = RECENT * self.mask_seconds + (1 - RECENT) * (time.perf_counter() - start)
-        if self._matcher.is_error():
-            raise self._broken()
+        if matcher.is_error():
+            raise _broken(matcher)
         return np.frombuffer(bits, np.uint8)
 
     def _size(self, tokens: Iterable[int]) -> int:
         return sum(len(self._vocabulary.pieces[token]) for token in tokens if token not in self._vocabulary.steering)
 
-    def _broken(self) -> InvalidRequest:
-        said = " ".join(self._matcher.get_error().split())[:300]
-        return InvalidRequest(
-            f"the grammar of this answer is beyond the limits of a step ({said or 'no token fits'}); make it simpler",
-            param="constraint",
-        )
+
+def _broken(matcher: LLMatcher) -> InvalidRequest:
+    said = " ".join(matcher.get_error().split())[:300]
+    return InvalidRequest(
+        f"the grammar of this answer is beyond the limits of a step ({said or 'no token fits'}); make it simpler",
+        param="constraint",
+    )

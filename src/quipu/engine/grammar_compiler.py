@@ -30,6 +30,7 @@ from quipu.engine.grammar_tokens import grammar_tokens
 from quipu.engine.grammar_trial import complaint, try_grammar
 from quipu.engine.json_fields import incomplete_fields
 from quipu.engine.json_schema import check_schema, complaint_of, patterns_in, validator
+from quipu.engine.lexer_fuel import LexerFuel
 from quipu.engine.pattern_example import pattern_example
 from quipu.engine.token_mask import Masking
 from quipu.errors import EngineStopped, InvalidRequest, Overloaded
@@ -38,6 +39,8 @@ from quipu.types import Constraint
 
 KEPT = 32
 """Compiled grammars (each of some kilobytes to some tens of megabytes), and refusals."""
+SEARCHING = 3
+"""Seconds of computing for an answer of few tokens."""
 SUSPECTS = 2
 """Tried at once."""
 MOST_WAITING = 32
@@ -74,7 +77,7 @@ class GrammarCompiler:
         key = _key(constraint, name)
         with self._lock:
             known = self._kept.get(key)
-            if known is not None and not _may_differ(known):
+            if known is not None and not _void(known):
                 self._kept.move_to_end(key)
                 return _own(known)
             future: Future[Grammar] = Future()
@@ -149,16 +152,17 @@ class GrammarCompiler:
             raise complaint(matcher.get_error(), name)
         examples = filter(None, map(pattern_example, _patterns(constraint)))
         hints = tuple(tuple(vocabulary.tokens.tokenize_str(each)) for each in dict.fromkeys(examples))
-        shortest = vocabulary.closing.shortest(matcher, hints)
+        shortest = vocabulary.closing.shortest(matcher, hints, SEARCHING)
         if shortest is None:
             raise InvalidRequest(
-                f"{name} allows no answer that ends, as far as a search of {LONGEST} tokens found; does it need "
-                "something that contains itself?",
+                f"{name} allows no answer that ends, as far as a search of {LONGEST} tokens or {SEARCHING} seconds "
+                "found; does it need something that contains itself?",
                 param=name,
             )
         if check is None:
             check = partial(_matches, matcher, vocabulary)
-        future.set_result(Grammar(vocabulary, matcher, tuple(shortest), hints, check, fields))
+        fuel = LexerFuel(matcher)
+        future.set_result(Grammar(vocabulary, matcher, fuel, tuple(shortest), hints, check, fields))
 
     def _known(self) -> Vocabulary:
         """The tokenizer as llguidance has it; made when first needed."""
@@ -179,11 +183,12 @@ class GrammarCompiler:
 
 
 def _built(vocabulary: Vocabulary, constraint: Constraint) -> LLMatcher:
-    """Compiled, with the first mask, which shows what was put off until then."""
+    """Compiled, and if its first mask, which shows what was put off until then, fails: that failure."""
     matcher = LLMatcher(vocabulary.tokens, grammar_source(constraint), log_level=0, limits=limits())
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    return matcher
+    first = matcher.deep_copy()
+    if not first.is_error():
+        first.compute_bitmask()
+    return first if first.is_error() else matcher
 
 
 def _give_way() -> None:
@@ -227,9 +232,12 @@ def _key(constraint: Constraint, name: str) -> bytes:
     return hashlib.sha256(told.encode()).digest()
 
 
-def _may_differ(known: Future[Grammar]) -> bool:
-    """It failed, and may not the next time."""
-    return known.done() and not isinstance(known.exception(), InvalidRequest | None)
+def _void(known: Future[Grammar]) -> bool:
+    """It failed, and may not the next time; or an answer has used up what all of them share."""
+    if not known.done():
+        return False
+    error = known.exception()
+    return known.result().fuel.empty if error is None else not isinstance(error, InvalidRequest)
 
 
 def _checks(constraint: Constraint, name: str) -> Checks:

@@ -94,7 +94,7 @@ class _Decoder:
         return [_weight(self._plan, self._weights.matrices[f"{name}.weight"]) for name in names]
 
 
-_Matrices = Callable[..., list[native.Weight]]
+_Matrices = Callable[..., "list[native.Weight]"]
 """Weights by their names without ".weight"."""
 
 
@@ -138,9 +138,8 @@ class _Mixture:
         gates_ups = [matrices(f"{expert}gate_proj", f"{expert}up_proj") for expert in experts]
         plan.expert_linear(gates_ups, routing, self._routed, self._gate_up)
         plan.swiglu(self._gate_up, self._product)
-        plan.expert_linear(
-            [matrices(f"{expert}down_proj") for expert in experts], routing, self._product, self._outputs
-        )
+        downs = [matrices(f"{expert}down_proj") for expert in experts]
+        plan.expert_linear(downs, routing, self._product, self._outputs)
         plan.linear(matrices(f"{prefix}shared_expert.down_proj"), self._shared_product, state, add=True)
         plan.add_routed(routing, self._outputs, state)
 

@@ -39,7 +39,7 @@ class NativeRunner:
     ) -> None:
         if native.BLOCK_SIZE != BLOCK_SIZE:
             raise RuntimeError("the kernels were built for another size of cache blocks; build them again")
-        self.pool = pool
+        self.pool, self._chunk = pool, config.chunk
         self.vocabulary = config.vocabulary
         self.instructions = instructions or native.instruction_sets()[0]
         plan = native.Plan(threads or len(os.sched_getaffinity(0)), self.instructions)
@@ -52,16 +52,17 @@ class NativeRunner:
             raise RuntimeError("the runner is closed")
         scored, hidden = _wanted_rows(spans)
         needed = [-(-(span.start + len(span.tokens)) // BLOCK_SIZE) for span in spans]
-        chunked = self.pool.chunk_blocks > 0
         self._plan.run(
             integers(token for span in spans for token in span.tokens),
             integers(len(span.tokens) for span in spans),
             integers(span.start for span in spans),
-            _tables([span.blocks for span in spans], needed),
+            np.concatenate(
+                [np.array(span.blocks[:count], np.int32) for span, count in zip(spans, needed, strict=True)]
+            ),
             integers(needed),
             integers([row for rows in (*scored, *hidden) for row in rows]),
             sum(map(len, scored)),
-            _tables([span.chunk_blocks for span in spans], needed) if chunked else None,
+            self._chunk_tables(spans, needed),
         )
         counts = [len(rows) for rows in scored]
         logits = self._plan.read(self._logits, sum(counts))
@@ -79,13 +80,20 @@ class NativeRunner:
                 row += count
         return results
 
+    def _chunk_tables(self, spans: Sequence[Span], needed: Sequence[int]) -> NDArray[np.int32] | None:
+        """Of a long text, only the end is read from the list: what lies before its chunk is never looked at."""
+        if self._chunk is None or self.pool.chunk_blocks == 0:
+            return None
+        tables = []
+        for span, count in zip(spans, needed, strict=True):
+            first = span.start // self._chunk * self._chunk // BLOCK_SIZE
+            tables.append(np.zeros(count, np.int32))
+            tables[-1][first:] = span.chunk_blocks[first:count]
+        return np.concatenate(tables)
+
     def close(self) -> None:
         """Drop the plan and the cache."""
         self._plan = None
-
-
-def _tables(blocks: Sequence[Sequence[int]], needed: Sequence[int]) -> NDArray[np.int32]:
-    return np.concatenate([np.array(each[:count], np.int32) for each, count in zip(blocks, needed, strict=True)])
 
 
 def _wanted_rows(spans: Sequence[Span]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:

@@ -277,7 +277,7 @@ void attend(const AttentionWork& work, float* out, size_t out_stride) {
         for (int r = 0; r < rows; ++r) {
             const int token = (start + r) / work.group;
             queries[r] = work.queries + token * work.query_stride + (start + r) % work.group * size;
-            positions[r] = work.first_position + token;
+            positions[r] = work.end > 0 ? work.end - 1 : work.first_position + token;
             start_merge(merged + r * width, size);
         }
         const int last = positions[rows - 1];
@@ -308,7 +308,7 @@ void attend(const AttentionWork& work, float* out, size_t out_stride) {
 }
 
 void attend_piece(const AttentionWork& work, int piece, float* partial) {
-    const int position = work.first_position, from = piece * ATTENTION_PIECE;
+    const int position = work.end > 0 ? work.end - 1 : work.first_position, from = piece * ATTENTION_PIECE;
     const int begin = first_seen(work, position) > from ? first_seen(work, position) - from : 0;
     const int end = position + 1 - from < ATTENTION_PIECE ? position + 1 - from : ATTENTION_PIECE;
     const size_t width = 2 + work.cache->head_size;

@@ -12,8 +12,8 @@ namespace quipu {
 
 extern const Kernels QUIPU_KERNELS;
 const Kernels QUIPU_KERNELS = {
-    TEXT(QUIPU_KERNELS), multiply, embed, rms_norm, quantise, swiglu, rotate, rotate_pairs, norm_head, append, attend,
-    attend_piece, merge_pieces,
+    TEXT(QUIPU_KERNELS), multiply, embed, rms_norm, quantise, layer_norm, gelu, swiglu, rotate, rotate_pairs, norm_head,
+    append, attend, attend_piece, merge_pieces,
 };
 
 }  // namespace quipu

@@ -62,6 +62,7 @@ struct AttentionWork {
     int first_position;     // of the first token
     int tokens;
     int chunk;  // tokens see only keys of their own chunk of this many positions; 0: everything before them
+    int end;    // positions before which all tokens see everything; 0: each sees what comes before itself
     const float* queries;  // [tokens, query_stride], rotated and scaled; this head's group begins here
     size_t query_stride;
     float* scratch;  // attention_scratch() floats
@@ -79,6 +80,11 @@ struct Kernels {
     void (*rms_norm)(const float* in, const float* weight, float epsilon, const Activations& out, int t);
     // One row of values into the quantised form.
     void (*quantise)(const float* in, const Activations& out, int t);
+    // (x - mean) / deviation * weight + bias for one token (Ba et al. 2016).
+    void (*layer_norm)(const float* in, const float* weight, const float* bias, float epsilon, const Activations& out,
+                       int t);
+    // gelu(in + bias) for one token, bias or null.
+    void (*gelu)(const float* in, const float* bias, const Activations& out, int t);
     // silu(gate) * up for one token, [gate | up] in one row.
     void (*swiglu)(const float* gate_up, const Activations& out, int t);
     // Rotate one head in place, halves (t, t + size / 2), and multiply by `scale`.

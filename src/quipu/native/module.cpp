@@ -19,6 +19,7 @@
 #include "experts.h"
 #include "pack.h"
 #include "steps.h"
+#include "vision.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -29,6 +30,7 @@ namespace {
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using WritableBytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 void require(bool holds, const std::string& message) {
@@ -161,6 +163,8 @@ public:
         check_owned(table, out);
         require(table.weight->cols == out.buffer->cols(), "the embedding is not as wide as its buffer");
         vocabulary_ = std::min(vocabulary_, table.weight->rows);  // every table must hold every token
+        require(!all_given_, "a plan has one beginning");
+        given_cols_ = out.buffer->cols();
         add(embed_step(table.weight, out.buffer));
     }
 
@@ -197,11 +201,12 @@ public:
     }
 
     void rotate_append(BufferHandle qkv, BufferHandle angles, CacheHandle cache, int heads, bool pairs,
-                       std::optional<float> norm_epsilon) {
+                       std::optional<float> norm_epsilon, std::optional<float> query_scale) {
         check_owned(angles, cache);
         require(angles.buffer->cols() == cache.cache->head_size, "angles are of another head size");
         require(!norm_epsilon || (*norm_epsilon >= 0 && std::isfinite(*norm_epsilon)), "a norm's epsilon is 0 or more");
-        place(qkv, cache, heads, {angles.buffer, pairs, norm_epsilon.value_or(-1)});
+        require(!query_scale || (*query_scale > 0 && std::isfinite(*query_scale)), "queries are scaled by more than 0");
+        place(qkv, cache, heads, {angles.buffer, pairs, norm_epsilon.value_or(-1), 1, 0, query_scale.value_or(0)});
     }
 
     void append(BufferHandle qkv, CacheHandle cache, int heads, double temperature_floor, double temperature_scale) {
@@ -210,13 +215,52 @@ public:
         place(qkv, cache, heads, {nullptr, false, -1, temperature_floor, temperature_scale});
     }
 
-    void attention(BufferHandle qkv, CacheHandle cache, int heads, BufferHandle out, int chunk) {
+    void attention(BufferHandle qkv, CacheHandle cache, int heads, BufferHandle out, int chunk, bool whole) {
         check_owned(qkv, cache, out);
         check_heads(qkv, cache, heads);
         require(out.buffer->cols() == heads * cache.cache->head_size, "attention gives head_size columns a head");
         check_chunk(chunk);
+        require(chunk == 0 || !whole, "who sees all of a sequence does not see a chunk of it");
         const std::lock_guard lock(mutex_);
-        add_attention(plan_, qkv.buffer, cache.cache, heads, chunk, out.buffer);
+        add_attention(plan_, qkv.buffer, cache.cache, heads, chunk, whole, out.buffer);
+    }
+
+    void given(BufferHandle out) {
+        check_owned(out);
+        require(vocabulary_ == NONE && !all_given_, "a plan has one beginning");
+        given_cols_ = out.buffer->cols();
+        all_given_ = true;
+        vocabulary_ = NONE - 1;  // tokens are not looked at
+        add(given_step(out.buffer));
+    }
+
+    void table(Rows values, BufferHandle out, bool add) {
+        check_owned(out);
+        require(values.shape(0) > 0 && static_cast<int>(values.shape(1)) == out.buffer->cols(),
+                "a table is as wide as the rows it is for");
+        require(values.shape(0) <= MOST_POSITIONS, "a table has a row for each position");
+        held_.push_back(nb::cast(values));
+        this->add(table_step({values.data(), static_cast<int>(values.shape(0))}, out.buffer, add));
+        this->add(quantise_step(out.buffer, Extent::ALL));
+    }
+
+    void layer_norm(BufferHandle in, Floats weight, Floats bias, float epsilon, BufferHandle out) {
+        check_owned(in, out);
+        const int cols = in.buffer->cols();
+        require(out.buffer->cols() == cols && static_cast<int>(weight.size()) == cols &&
+                    static_cast<int>(bias.size()) == cols,
+                "a norm has one weight and one bias a column");
+        held_.push_back(nb::cast(weight));
+        held_.push_back(nb::cast(bias));
+        add(layer_norm_step(in.buffer, weight.data(), bias.data(), epsilon, out.buffer));
+    }
+
+    void gelu(BufferHandle in, BufferHandle out, std::optional<Floats> bias) {
+        check_owned(in, out);
+        require(in.buffer->cols() == out.buffer->cols(), "what comes out is as wide as what goes in");
+        require(!bias || static_cast<int>(bias->size()) == in.buffer->cols(), "there is one bias a column");
+        if (bias) held_.push_back(nb::cast(*bias));
+        add(gelu_step(in.buffer, bias ? bias->data() : nullptr, out.buffer));
     }
 
     void swiglu(BufferHandle gate_up, BufferHandle out) {
@@ -257,7 +301,8 @@ public:
     }
 
     void run(Integers tokens, Integers counts, Integers starts, Integers blocks, Integers block_counts, Integers rows,
-             int scored, std::optional<Integers> chunk_blocks) {
+             int scored, std::optional<Integers> chunk_blocks, std::optional<Integers> given_rows,
+             std::optional<Rows> given, std::optional<std::tuple<int, int>> part) {
         Batch batch;
         batch.tokens.assign(tokens.data(), tokens.data() + tokens.size());
         batch.blocks.assign(blocks.data(), blocks.data() + blocks.size());
@@ -296,10 +341,15 @@ public:
             first_block += room;
         }
         require(first == batch.count() && first > 0, "every token of a step is in a span");
+        take_given(batch, given_rows, given);
+        const auto [from, to] = part.value_or(std::tuple(0, plan_.steps()));
+        require(0 <= from && from <= to && to <= plan_.steps(), "a part is of the steps there are");
         nb::gil_scoped_release release;
         const std::lock_guard lock(mutex_);
-        plan_.run(batch);
+        plan_.run(batch, from, to);
     }
+
+    int steps() const { return plan_.steps(); }
 
     // A copy of the first `rows` rows.
     nb::ndarray<nb::numpy, float, nb::ndim<2>> read(BufferHandle from, size_t rows) {
@@ -359,6 +409,25 @@ private:
         require(routing.routing->routed, "tokens are routed before experts have them");
     }
 
+    // Rows of `given` stand in for the embeddings of tokens `given_rows`.
+    void take_given(Batch& batch, const std::optional<Integers>& given_rows, const std::optional<Rows>& given) const {
+        require(given.has_value() == given_rows.has_value(), "given rows have places");
+        require(given || !all_given_, "every token of this plan is given");
+        if (!given) return;
+        require(given->shape(0) == given_rows->size() && static_cast<int>(given->shape(1)) == given_cols_,
+                "given rows are as many as their places, and as wide as embeddings");
+        batch.given_of.assign(batch.count(), -1);
+        for (size_t place = 0; place < given_rows->size(); ++place) {
+            const int32_t token = given_rows->data()[place];
+            require(token >= 0 && token < batch.count(), "a given row has a place in the step");
+            batch.given_of[token] = static_cast<int>(place);
+        }
+        const auto lacking = std::find(batch.given_of.begin(), batch.given_of.end(), -1);
+        require(!all_given_ || lacking == batch.given_of.end(), "every token of this plan is given");
+        batch.given = given->data();
+        batch.given_cols = given_cols_;
+    }
+
     static void check_chunk(int chunk) { require(chunk >= 0, "a chunk is a number of positions, or 0 for none"); }
 
     static void check_heads(BufferHandle qkv, CacheHandle cache, int heads) {
@@ -374,6 +443,8 @@ private:
     std::mutex mutex_;              // a step runs without the GIL: nothing else touches the plan meanwhile
     Plan plan_;
     int vocabulary_ = NONE, blocks_ = NONE, chunk_blocks_ = NONE;  // what every table and every cache holds
+    int given_cols_ = 0;                                           // of rows that may stand in for embeddings
+    bool all_given_ = false;
 };
 
 }  // namespace
@@ -403,15 +474,22 @@ NB_MODULE(_kernels, module) {
         .def("rms_norm", &PythonPlan::rms_norm, "source"_a, "weight"_a, "epsilon"_a, "out"_a, "extent"_a = "all")
         .def("linear", &PythonPlan::linear, "weights"_a, "source"_a, "out"_a, "add"_a = false, "extent"_a = "all")
         .def("rotate_append", &PythonPlan::rotate_append, "qkv"_a, "angles"_a, "cache"_a, "heads"_a,
-             "pairs"_a = false, "norm_epsilon"_a = nb::none())
+             "pairs"_a = false, "norm_epsilon"_a = nb::none(), "query_scale"_a = nb::none())
         .def("append", &PythonPlan::append, "qkv"_a, "cache"_a, "heads"_a, "temperature_floor"_a = 1.0,
              "temperature_scale"_a = 0.0)
-        .def("attention", &PythonPlan::attention, "qkv"_a, "cache"_a, "heads"_a, "out"_a, "chunk"_a = 0)
+        .def("attention", &PythonPlan::attention, "qkv"_a, "cache"_a, "heads"_a, "out"_a, "chunk"_a = 0,
+             "whole"_a = false)
+        .def("given", &PythonPlan::given, "out"_a)
+        .def("table", &PythonPlan::table, "values"_a, "out"_a, "add"_a = false)
+        .def("layer_norm", &PythonPlan::layer_norm, "source"_a, "weight"_a, "bias"_a, "epsilon"_a, "out"_a)
+        .def("gelu", &PythonPlan::gelu, "source"_a, "out"_a, "bias"_a = nb::none())
         .def("swiglu", &PythonPlan::swiglu, "gate_up"_a, "out"_a)
         .def("route", &PythonPlan::route, "logits"_a, "source"_a, "routing"_a, "out"_a)
         .def("expert_linear", &PythonPlan::expert_linear, "experts"_a, "routing"_a, "source"_a, "out"_a)
         .def("add_routed", &PythonPlan::add_routed, "routing"_a, "source"_a, "out"_a)
         .def("run", &PythonPlan::run, "tokens"_a, "counts"_a, "starts"_a, "blocks"_a, "block_counts"_a, "rows"_a,
-             "scored"_a, "chunk_blocks"_a = nb::none())
+             "scored"_a, "chunk_blocks"_a = nb::none(), "given_rows"_a = nb::none(), "given"_a = nb::none(),
+             "part"_a = nb::none())
+        .def_prop_ro("steps", &PythonPlan::steps)
         .def("read", &PythonPlan::read, "source"_a, "rows"_a);
 }

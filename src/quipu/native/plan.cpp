@@ -97,16 +97,16 @@ LayerCache* Plan::cache(CacheKind kind, int kv_heads, int head_size, int blocks,
     return caches_.back().get();
 }
 
-void Plan::run(Batch& batch) {
+void Plan::run(Batch& batch, int first, int last) {
     const Context context{kernels_, batch, pool_.size(), block_of_tokens(batch.count(), pool_.size())};
     const int most = std::max(batch.count(), static_cast<int>(batch.rows.size()));
     for (auto& buffer : buffers_) buffer->reserve(most);
     if (counters_.size() != steps_.size()) counters_ = std::vector<Counter>(steps_.size());
     for (Counter& counter : counters_) counter.next.store(0, std::memory_order_relaxed);
     needed_.clear();
-    for (const auto& step : steps_) {
-        step->prepare(context);
-        if (step->needed(context)) needed_.push_back(step.get());
+    for (int place = first; place < last; ++place) {
+        steps_[place]->prepare(context);
+        if (steps_[place]->needed(context)) needed_.push_back(steps_[place].get());
     }
     const auto task = [&](int thread) {
         for (size_t place = 0; place < needed_.size(); ++place) {

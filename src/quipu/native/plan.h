@@ -28,7 +28,17 @@ struct Batch {
     int scored = 0;             // the first so many of them for their logits
     std::vector<int> span_of;   // of each token
 
+    // Rows of float32 that stand in for embeddings, `given_cols` wide; -1 where a token has none. Empty for none at all.
+    std::vector<int> given_of;
+    const float* given = nullptr;
+    int given_cols = 0;
+
     int count() const { return static_cast<int>(tokens.size()); }
+    // The row that stands in for token `t`, or null.
+    const float* given_row(int t) const {
+        if (given_of.empty() || given_of[t] < 0) return nullptr;
+        return given + static_cast<size_t>(given_of[t]) * given_cols;
+    }
     // The blocks of a sequence in a cache, by position.
     const int32_t* table(const LayerCache& cache, const Span& span) const {
         return (cache.chunked ? chunk_blocks : blocks).data() + span.blocks;
@@ -142,7 +152,9 @@ public:
     LayerCache* cache(CacheKind kind, int kv_heads, int head_size, int blocks, bool chunked);
     void add(std::unique_ptr<Step> step) { steps_.push_back(std::move(step)); }
 
-    void run(Batch& batch);
+    int steps() const { return static_cast<int>(steps_.size()); }
+    // Steps [first, last): what they read of earlier ones is what a run of those left in the buffers.
+    void run(Batch& batch, int first, int last);
 
 private:
     const Kernels& kernels_;

@@ -80,6 +80,50 @@ void swiglu(const float* gate_up, const Activations& out, int t) {
     if (out.quanta != nullptr) quantise(product, out, t);
 }
 
+void layer_norm(const float* in, const float* weight, const float* bias, float epsilon, const Activations& out, int t) {
+    f32x16 total{};
+    for (int at = 0; at < out.cols; at += LANES) total += load_row(in, at, out.cols);
+    const float mean = sum(total) / static_cast<float>(out.cols);
+    float squares = 0;  // of differences: those of the values themselves would cancel
+    int at = 0;
+    f32x16 wide{};
+    for (; at + LANES <= out.cols; at += LANES) {
+        const f32x16 value = load(in + at) - splat(mean);
+        wide = fma(value, value, wide);
+    }
+    for (; at < out.cols; ++at) squares += (in[at] - mean) * (in[at] - mean);
+    const float factor = 1.0f / std::sqrt((sum(wide) + squares) / static_cast<float>(out.cols) + epsilon);
+    float* normed = out.values + static_cast<size_t>(t) * out.cols;
+    for (at = 0; at < out.cols; at += LANES) {
+        const f32x16 value = (load_row(in, at, out.cols) - splat(mean)) * splat(factor);
+        store_row(normed, at, out.cols, fma(value, load_row(weight, at, out.cols), load_row(bias, at, out.cols)));
+    }
+    if (out.quanta != nullptr) quantise(normed, out, t);
+}
+
+// The error function to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26), for values of 0 and more.
+inline f32x16 error_function(f32x16 x) {
+    const f32x16 t = splat(1.0f) / fma(splat(0.3275911f), x, splat(1.0f));
+    f32x16 polynomial = fma(splat(1.061405429f), t, splat(-1.453152027f));
+    polynomial = fma(polynomial, t, splat(1.421413741f));
+    polynomial = fma(polynomial, t, splat(-0.284496736f));
+    polynomial = fma(polynomial, t, splat(0.254829592f));
+    return splat(1.0f) - polynomial * t * exp(f32x16{} - x * x);
+}
+
+void gelu(const float* in, const float* bias, const Activations& out, int t) {
+    float* made = out.values + static_cast<size_t>(t) * out.cols;
+    for (int at = 0; at < out.cols; at += LANES) {
+        f32x16 value = load_row(in, at, out.cols);
+        if (bias != nullptr) value += load_row(bias, at, out.cols);
+        const f32x16 size = larger(value, f32x16{} - value);
+        const f32x16 error = error_function(size * splat(0.70710678f));
+        // x / 2 (1 + erf(x / sqrt 2)), whose sign is that of x.
+        store_row(made, at, out.cols, splat(0.5f) * fma(size, error, value));
+    }
+    if (out.quanta != nullptr) quantise(made, out, t);
+}
+
 void rotate(float* head, const float* cosines, const float* sines, int size, float scale) {
     const int half = size / 2;
     for (int at = 0; at < half; at += LANES) {

@@ -34,7 +34,10 @@ struct Embed : Step {
     void run(const Context& context, Share share, int) override {
         const Activations to = out->activations();
         share.tokens([&](int t) {
-            context.kernels.embed(*table, context.batch.tokens[t], out->row(t));
+            if (const float* given = context.batch.given_row(t); given != nullptr)
+                std::copy_n(given, out->cols(), out->row(t));
+            else
+                context.kernels.embed(*table, context.batch.tokens[t], out->row(t));
             if (to.quanta != nullptr) context.kernels.quantise(out->row(t), to, t);
         });
     }
@@ -137,7 +140,8 @@ private:
         const Batch& batch = context.batch;
         const int size = cache->head_size, kv_heads = cache->kv_heads, group = heads / kv_heads;
         const int position = batch.positions[t];
-        const float scale = temperature(position) / std::sqrt(static_cast<float>(size));
+        const float usual = 1.0f / std::sqrt(static_cast<float>(size));
+        const float scale = temperature(position) * (placement.query_scale > 0 ? placement.query_scale : usual);
         float* query = qkv->row(t) + static_cast<size_t>(head) * group * size;
         for (int each = 0; each < group; ++each, query += size) place(context, t, query, scale);
         float* key = qkv->row(t) + static_cast<size_t>(heads + head) * size;
@@ -180,6 +184,7 @@ struct AttentionItems {
     Buffer* qkv;
     LayerCache* cache;
     int heads, chunk;
+    bool whole;
     Buffer* out;
     std::vector<Item> items;
     std::vector<std::vector<Item>> owned;  // of each thread, where tokens are dealt out
@@ -253,7 +258,8 @@ private:
     AttentionWork work(const Batch& batch, const Span& span, int first, int tokens, int head) {
         const float* queries =
             qkv->row(span.first + first) + static_cast<size_t>(head) * group() * cache->head_size;
-        return {cache, batch.table(*cache, span), head, group(), span.start + first, tokens, chunk, queries,
+        return {cache, batch.table(*cache, span), head, group(), span.start + first, tokens, chunk,
+                whole ? span.start + span.count : 0, queries,
                 static_cast<size_t>(qkv->cols()), nullptr};
     }
 
@@ -341,9 +347,10 @@ std::unique_ptr<Step> quantise_step(Buffer* buffer, Extent extent) {
     return std::make_unique<Quantise>(buffer, extent);
 }
 
-void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, Buffer* out) {
+void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, bool whole, Buffer* out) {
     auto shared = std::make_shared<AttentionItems>();
-    shared->qkv = qkv, shared->cache = cache, shared->heads = heads, shared->chunk = chunk, shared->out = out;
+    shared->qkv = qkv, shared->cache = cache, shared->heads = heads, shared->chunk = chunk, shared->whole = whole;
+    shared->out = out;
     plan.add(std::make_unique<Attention>(shared));
     plan.add(std::make_unique<MergePieces>(shared));
     plan.add(quantise_step(out, Extent::ALL));

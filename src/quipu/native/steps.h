@@ -32,12 +32,14 @@ struct Placement {
     bool pairs = false;        // elements (2 t, 2 t + 1) are rotated together, else (t, t + head size / 2)
     float norm_epsilon = -1;   // rotated heads are divided by their root mean square; negative: not
     double temperature_floor = 1, temperature_scale = 0;  // queries times 1 + scale ln(1 + floor((position + 1) / floor))
+    float query_scale = 0;     // of queries; 0: 1 / sqrt(head size)
 };
 // Places queries and keys of [queries | keys | values] rows, scales queries by 1 / sqrt(head size), and writes keys and
 // values to the cache.
 std::unique_ptr<Step> append_step(Buffer* qkv, LayerCache* cache, int heads, Placement placement);
 // Grouped-query attention, in two parts: pieces of long contexts side by side, then their merge.
-void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, Buffer* out);
+// `whole`: every token of a sequence sees all of them.
+void add_attention(Plan& plan, Buffer* qkv, LayerCache* cache, int heads, int chunk, bool whole, Buffer* out);
 // out[t] = silu(gate) * up of [gate | up | ...].
 std::unique_ptr<Step> swiglu_step(Buffer* gate_up, Buffer* out);
 
