@@ -12,11 +12,11 @@ from quipu import native
 from quipu.cli.serve import loaded_line
 from quipu.engine.footprint import Footprint
 from quipu.engine.packed import packed_weights
-from quipu.engine.packing import STATED_LOSS, Loss, as_floats, pack_all, packed_bytes, packed_kinds
+from quipu.engine.packing import STATED_LOSS, Loss, pack_all, packed_bytes, packed_kinds
 from quipu.errors import InvalidRequest
 from quipu.model.checkpoint import open_checkpoint
 from quipu.model.lora import merged
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, byte_count
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, as_floats, byte_count
 
 KINDS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 FLOATS = ("F32", "F16", "BF16")

@@ -24,7 +24,7 @@ def add_model(
 ) -> tuple[native.Buffer, native.Buffer]:
     """Add the steps of a Llama to ``plan``; returns the buffers of final, normed states and of logits."""
     state = plan.buffer(config.hidden_size)
-    embedding = _weight(plan, weights.matrices[EMBEDDING])
+    embedding = weight(plan, weights.matrices[EMBEDDING])
     plan.embed(embedding, state)
     decoder = _Decoder(plan, config, weights, state)
     for index in range(config.layers):
@@ -36,7 +36,7 @@ def add_model(
     )
     plan.gather(state, gathered)
     plan.rms_norm(gathered, weights.vectors["model.norm.weight"], config.norm_epsilon, final, "gathered")
-    head = _weight(plan, weights.matrices[OUTPUT]) if OUTPUT in weights.matrices else embedding
+    head = weight(plan, weights.matrices[OUTPUT]) if OUTPUT in weights.matrices else embedding
     plan.linear([head], final, logits, extent="scored")
     return final, logits
 
@@ -91,7 +91,7 @@ class _Decoder:
         self._plan.rms_norm(self._state, weight, self._config.norm_epsilon, self._normed)
 
     def _matrices(self, *names: str) -> list[native.Weight]:
-        return [_weight(self._plan, self._weights.matrices[f"{name}.weight"]) for name in names]
+        return [weight(self._plan, self._weights.matrices[f"{name}.weight"]) for name in names]
 
 
 _Matrices = Callable[..., "list[native.Weight]"]
@@ -144,7 +144,8 @@ class _Mixture:
         plan.add_routed(routing, self._outputs, state)
 
 
-def _weight(plan: native.Plan, matrix: PackedMatrix) -> native.Weight:
+def weight(plan: native.Plan, matrix: PackedMatrix) -> native.Weight:
+    """``matrix`` as one of the weights of ``plan``."""
     return plan.weight(matrix.kind, matrix.rows, matrix.cols, matrix.data)
 
 
@@ -171,7 +172,7 @@ def output_logits(
     plan, state = _plan_over(states, threads)
     final, logits = plan.buffer(config.hidden_size), plan.buffer(config.vocabulary)
     plan.rms_norm(state, weights.vectors["model.norm.weight"], config.norm_epsilon, final)
-    plan.linear([_weight(plan, weights.matrices.get(OUTPUT) or weights.matrices[EMBEDDING])], final, logits)
+    plan.linear([weight(plan, weights.matrices.get(OUTPUT) or weights.matrices[EMBEDDING])], final, logits)
     _run_whole(plan, len(states))
     return plan.read(logits, len(states))
 
@@ -182,7 +183,7 @@ def _plan_over(states: NDArray[np.float32], threads: int) -> tuple[native.Plan, 
     state = plan.buffer(states.shape[1])
     table = Tensor("states", states.shape, "F32", np.ascontiguousarray(states).view(np.uint8).reshape(-1))
     packed = packed_weights({"states": table}, {"states": "F32"}, None, threads=threads)
-    plan.embed(_weight(plan, packed.matrices["states"]), state)
+    plan.embed(weight(plan, packed.matrices["states"]), state)
     return plan, state
 
 

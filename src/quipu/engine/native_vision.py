@@ -34,7 +34,9 @@ class NativeEncoder:
         self._config = config
         tensors = _padded(config, tensors)
         kinds = {
-            name: each.kind if kind == "auto" else kind for name, each in tensors.items() if len(each.shape) == 2
+            name: each.kind if kind == "auto" else kind
+            for name, each in tensors.items()
+            if len(each.shape) == 2 and name.endswith(".weight")
         }
         packed = packed_weights({name: tensors[name] for name in kinds}, kinds, None, threads=threads)
         self._vectors = {name: each.float32() for name, each in tensors.items() if name not in kinds}

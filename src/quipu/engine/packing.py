@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quipu import native
 from quipu.errors import InvalidRequest
 from quipu.model.lora import Adapted
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, is_router
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, as_floats, is_router
 
 QUANTIZATIONS = ("q8", "q4")
 _FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -187,15 +187,3 @@ def _loss(values: NDArray[np.float32], packed: NDArray[np.float32]) -> Loss:
     exact = values.astype(np.float64)
     with np.errstate(invalid="ignore"):  # an infinite weight is the file's own
         return Loss(float(np.square(packed - exact).sum()), float(np.square(exact).sum()))
-
-
-def as_floats(values: NDArray[np.float32], kind: str) -> NDArray[np.uint8]:
-    """float32 values in ``kind`` (F32, F16, BF16), rounded to nearest even, as bytes."""
-    if kind == "F16":
-        with np.errstate(over="ignore"):  # beyond float16's range is infinity, as for every converter
-            return values.astype(np.float16).reshape(-1).view(np.uint8)
-    if kind == "BF16":
-        bits = values.reshape(-1).view(np.uint32)
-        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-        return np.where(np.isnan(values.reshape(-1)), 0x7FC0, rounded).astype(np.uint16).view(np.uint8)
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)

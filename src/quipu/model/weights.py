@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu.errors import DamagedCheckpoint
-from quipu.model.config import ModelConfig
+from quipu.model.config import ModelConfig, VisionConfig
 
 KINDS: dict[str, tuple[int, int]] = {
     "F32": (1, 4),
@@ -117,6 +117,24 @@ def _dequantised(packed: NDArray[np.uint8], kind: str) -> NDArray[np.float32]:
     return values
 
 
+def as_floats(values: NDArray[np.float32], kind: str) -> NDArray[np.uint8]:
+    """float32 values in ``kind`` (F32, F16, BF16), rounded to nearest even, as bytes."""
+    if kind == "F16":
+        with np.errstate(over="ignore"):  # beyond float16's range is infinity, as for every converter
+            return values.astype(np.float16).reshape(-1).view(np.uint8)
+    if kind == "BF16":
+        bits = values.reshape(-1).view(np.uint32)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+        return np.where(np.isnan(values.reshape(-1)), 0x7FC0, rounded).astype(np.uint16).view(np.uint8)
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+
+
+def float_tensor(name: str, values: NDArray[np.float32], kind: str) -> Tensor:
+    """``values`` as a tensor of a ``kind`` of floats; of other kinds, as float32, in which they are exact."""
+    kind = kind if kind in ("F32", "F16", "BF16") else "F32"
+    return Tensor(name, values.shape, kind, as_floats(values, kind))
+
+
 def byte_count(shape: Iterable[int], kind: str) -> int:
     """Bytes of a tensor of ``shape`` stored as ``kind``; the last axis must be whole blocks."""
     block, size = KINDS[kind]
@@ -206,6 +224,35 @@ def _swiglu_shapes(prefix: str, width: int, inner: int) -> dict[str, tuple[int, 
         f"{prefix}up_proj": (inner, width),
         f"{prefix}down_proj": (width, inner),
     }
+
+
+def vision_shapes(config: VisionConfig, width: int) -> dict[str, tuple[int, ...]]:
+    """Hugging Face's name and shape of every tensor of the encoder of pictures, its adapter, and the projector.
+
+    ``width``: of the text model.
+    """
+    own, inner, side = config.hidden_size, config.intermediate_size, config.patches_a_side
+    vector, adapter = (own,), config.adapter_size
+    layer = {
+        **{f"{norm}.{part}": vector for norm in ("input_layernorm", "post_attention_layernorm")
+           for part in ("weight", "bias")},
+        **{f"self_attn.{name}_proj.weight": (own, own) for name in "qkvo"},
+        **{f"self_attn.{name}_proj.bias": vector for name in "qkvo"},
+        "mlp.fc1.weight": (inner, own), "mlp.fc1.bias": (inner,),
+        "mlp.fc2.weight": (own, inner), "mlp.fc2.bias": vector,
+    }  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {
+        "class_embedding": vector,
+        "positional_embedding_vlm": (side**2 + 1, own),
+        "patch_embedding.linear.weight": (own, 3 * config.patch_size**2),
+        **{f"{norm}.{part}": vector for norm in ("layernorm_pre", "layernorm_post") for part in ("weight", "bias")},
+        "vision_adapter.mlp.fc1.weight": (adapter, own * config.shuffle**2),
+        "vision_adapter.mlp.fc2.weight": (adapter, adapter),
+    }
+    for index in range(config.layers):
+        shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
+    named = {f"vision_model.{name}": shape for name, shape in shapes.items()}
+    return named | {"multi_modal_projector.linear_1.weight": (width, adapter)}
 
 
 def parameter_count(config: ModelConfig) -> int:
