@@ -23,6 +23,7 @@ from tiny_llama4 import GOLDEN, STEPS, text_config, write, write_large
 
 from quipu.engine import quantize as room
 from quipu.engine.gguf_blocks import quantised
+from quipu.engine.packing import pack_all, packed_kinds
 from quipu.engine.quantize import quantize
 from quipu.errors import InvalidRequest, StorageFailed
 from quipu.model.checkpoint import open_checkpoint
@@ -101,6 +102,22 @@ def test_the_error_of_each_tensor_is_what_it_lost(tmp_path: Path) -> None:
     lost = np.linalg.norm(after - before) / np.linalg.norm(before)
     assert errors["blk.2.ffn_up_exps.weight"] == pytest.approx(lost, rel=1e-4)
     assert errors["blk.2.attn_norm.weight"] == 0
+
+
+@pytest.mark.parametrize("to", ["q8", "q4"])
+@pytest.mark.parametrize("name", TINY)
+def test_the_kernels_get_the_bits_of_quantize(name: str, to: str, tmp_path: Path) -> None:
+    """Loading the file and loading the checkpoint with --quantize are the same, bit for bit."""
+    source = open_checkpoint(GOLDEN / name).tensors
+    made(GOLDEN / name, to, tmp_path / "out.gguf")
+    again = open_checkpoint(tmp_path / "out.gguf").tensors
+    before, after = packed_kinds(source, "auto", to), packed_kinds(again, "auto", None)
+    packed = {each: data for each, data, _ in pack_all(source, before, threads=1)}
+    for each, data, loss in pack_all(again, after, threads=1):
+        if source[each].shape[-1] % 32 == 0:  # else GGUF keeps the floats, where the kernels fill up the last block
+            assert after.get(each) == before.get(each)
+            np.testing.assert_array_equal(data, packed[each], each)
+            assert loss.relative == 0
 
 
 @pytest.mark.parametrize("form", ["pth-2", "sharded", "gguf"])
