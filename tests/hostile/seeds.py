@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gguf
 import tiny
+import tiny_llama4
 
 from quipu.model.vocabulary import BYTES_BY_CHARACTER
 
@@ -80,6 +81,8 @@ def write_seeds(folder: Path) -> None:
     for name, kind, model in (("gguf", "F32", "gpt2"), ("gguf-q8", "Q8_0", "llama")):
         (folder / name).mkdir()
         _write_gguf(folder / name / "tiny.gguf", config, tensors, kind, model)
+    for form in ("sharded", "pth-2", "gguf"):
+        tiny_llama4.write(form, tiny_llama4.STEPS[1], folder / f"llama4-{form}")
 
 
 def _write_tokenizer_json(folder: Path) -> None:
@@ -167,6 +170,11 @@ def seeds(folder: Path) -> dict[str, Seed]:
         "tiktoken": Seed(folder / "meta", "tokenizer.model"),
         "params": Seed(folder / "meta", "params.json"),
         "pth": Seed(folder / "meta", "consolidated.00.pth"),
+        "gguf-llama4": Seed(folder / "llama4-gguf", "tiny.gguf", "tiny.gguf"),
+        "safetensors-llama4": Seed(folder / "llama4-sharded", "model-00002-of-00003.safetensors"),
+        "config-llama4": Seed(folder / "llama4-sharded", "config.json"),
+        "pth-llama4": Seed(folder / "llama4-pth-2", "consolidated.01.pth"),
+        "params-llama4": Seed(folder / "llama4-pth-2", "params.json"),
         "template": Seed(folder / "one", "chat_template.jinja"),
         "template-rich": Seed(folder / "templated", "chat_template.jinja"),
     }

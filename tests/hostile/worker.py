@@ -67,8 +67,10 @@ def use(path: Path) -> str:
         _plan(checkpoint, backend, 16, 1, None)
         assert backend.reference(tokens).shape == (3, checkpoint.config.vocabulary)
     # What a hostile file can do to the kernels, it does in a step over weights as they are stored.
-    runner = Arithmetic(runner="native", threads=1).backend(checkpoint, checkpoint.tensors, None).runner(PoolSize(1))
-    [logits] = runner.step([Span(tokens, 0, [0], "all")])
+    backend = Arithmetic(runner="native", threads=1).backend(checkpoint, checkpoint.tensors, None)
+    chunk_blocks = [] if backend.chunk is None else [0]
+    runner = backend.runner(PoolSize(1, len(chunk_blocks)))
+    [logits] = runner.step([Span(tokens, 0, [0], "all", chunk_blocks=chunk_blocks)])
     assert logits.shape == (3, checkpoint.config.vocabulary)
     runner.close()
     return "loaded"

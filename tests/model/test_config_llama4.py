@@ -131,6 +131,7 @@ def test_lists_win_over_intervals() -> None:
         ({"attention_chunk_size": 0}, DamagedCheckpoint, "attention_chunk_size is 0"),
         ({"floor_scale": 0}, DamagedCheckpoint, "floor_scale is 0"),
         ({"num_local_experts": 1 << 20}, DamagedCheckpoint, "num_local_experts is 1048576; more than"),
+        ({"num_local_experts": 4096}, DamagedCheckpoint, "4096 experts in each of 48 layers are more than 65536"),
         ({"model_type": "llama4_vision_model"}, UnsupportedCheckpoint, "model_type is 'llama4_vision_model'"),
         ({"quantization_config": {}}, UnsupportedCheckpoint, "quantization_config"),
         ({"attention_bias": True}, UnsupportedCheckpoint, "attention_bias"),

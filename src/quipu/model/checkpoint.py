@@ -212,7 +212,7 @@ def _open_gguf(path: Path, name: str) -> Checkpoint:
         metadata=file.metadata,
         chat_template=_text(file, "tokenizer.chat_template"),
         eos_ids=_gguf_eos_ids(file),
-        sampling_defaults=sampling_defaults(file.metadata),
+        sampling_defaults=sampling_defaults(file.metadata, str(path)),
         license=_text(file, "general.license"),
         tokenizer_source=("gguf", file.metadata) if "tokenizer.ggml.tokens" in file.metadata else None,
         vision=vision,

@@ -18,6 +18,7 @@ MOST_LAYERS = 1 << 12
 MOST_HEADS = 1 << 12
 MOST_HEAD_SIZE = 1 << 12
 MOST_EXPERTS = 1 << 12
+MOST_EXPERTS_IN_ALL = 1 << 16
 MOST_CONTEXT = 1 << 31
 
 USE_LLAMA = "use a Llama-architecture checkpoint (Llama 3.x, Llama 4, SmolLM2 and the like)"
@@ -131,6 +132,11 @@ def consistent(config: ModelConfig, source: str) -> ModelConfig:
         )
     if config.head_size % 2:
         raise DamagedCheckpoint(f"{source}: head size {config.head_size} is odd, rotary embedding needs pairs")
+    if config.experts is not None and config.experts.count * len(config.experts.layers) > MOST_EXPERTS_IN_ALL:
+        raise DamagedCheckpoint(
+            f"{source}: {config.experts.count} experts in each of {len(config.experts.layers)} layers are more than "
+            f"{MOST_EXPERTS_IN_ALL}, which is not plausible; download the file again or correct it"
+        )
     divisors = config.rope.divisors
     if divisors is not None:
         if len(divisors) != config.head_size // 2:

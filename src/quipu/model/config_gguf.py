@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from quipu.errors import DamagedCheckpoint, InvalidRequest
 from quipu.model.config import (
     MOST_CONTEXT,
     MOST_EXPERTS,
@@ -25,6 +26,7 @@ from quipu.model.config import (
 )
 from quipu.model.fields import Fields
 from quipu.model.frequencies import Rope, RopeScaling
+from quipu.types import Sampling
 
 SAMPLING = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k"}
 """Fields of ``types.Sampling`` by what GGUF calls them, after ``general.sampling.``."""
@@ -95,14 +97,19 @@ def _shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def sampling_defaults(metadata: Mapping[str, Any]) -> dict[str, float | int]:
-    """What a file says of sampling, by the names of ``types.Sampling``; what is not a number is left out."""
+def sampling_defaults(metadata: Mapping[str, Any], source: str = "GGUF metadata") -> dict[str, float | int]:
+    """What a file says of sampling, as ``types.Sampling`` calls it. Raises DamagedCheckpoint for what that refuses."""
     given = {name: metadata.get(f"general.sampling.{key}") for name, key in SAMPLING.items()}
-    return {
+    values = {
         name: _shortest(value) if isinstance(value, float) else value
         for name, value in given.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None
     }
+    try:
+        Sampling.of(values)
+    except InvalidRequest as error:
+        raise DamagedCheckpoint(f"{source}: general.sampling: {error}; correct it or convert the model again") from None
+    return values
 
 
 # ---- Llama 4

@@ -38,8 +38,8 @@ def layout(metadata: Mapping[str, Any], tensors: Mapping[str, tuple[tuple[int, .
     """
     entries = [b"GGUF", struct.pack("<IQQ", _VERSION, len(tensors), len(metadata))]
     for key, value in metadata.items():
-        kind, data = _value(value)
-        entries += [_text(key), struct.pack("<I", kind), data]
+        number, data = _value(value)
+        entries += [_text(key), struct.pack("<I", number), data]
     offsets, end = {}, 0
     for name, (shape, kind) in tensors.items():
         offsets[name] = end

@@ -34,9 +34,9 @@ def tokenizer_metadata(source: TokenizerSource | None, config: ModelConfig, eos_
         case ("json", path):
             return _byte_level(read_tokenizer_json(path), *_pipeline(path), config, eos_ids, path)
         case ("tiktoken", path):
-            family = "llama4" if config.architecture == "llama4" else "llama3"
-            vocabulary = read_tiktoken(path, family)
-            pre = "llama4" if family == "llama4" else "llama-bpe"
+            is_llama4 = config.architecture == "llama4"  # the file does not say
+            vocabulary = read_tiktoken(path, "llama4" if is_llama4 else "llama3")
+            pre = "llama4" if is_llama4 else "llama-bpe"
             return _byte_level(vocabulary, pre, _tiktoken_merges(vocabulary), config, eos_ids, path)
         case _:
             return {"tokenizer.ggml.model": "none"}
