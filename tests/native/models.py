@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tiny import tiny_config, tiny_tensors
 
 from quipu.engine.packed import PackedMatrix, PackedWeights
+from quipu.model.config import ModelConfig
 from quipu.model.weights import Tensor
 
 Floats = NDArray[np.float32]
@@ -45,5 +46,5 @@ def pack_tensors(tensors: Mapping[str, Tensor], kind: str | None = None) -> Pack
     return PackedWeights(matrices, vectors)
 
 
-def tiny_weights(kind: str) -> PackedWeights:
-    return pack_values(tiny_tensors(CONFIG), kind)
+def tiny_weights(kind: str, config: ModelConfig = CONFIG) -> PackedWeights:
+    return pack_values(tiny_tensors(config), kind)
