@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from quipu.engine.engine import Engine
-from quipu.engine.fake import byte_tokenizer
-from quipu.engine.kv_cache import blocks_for
 from quipu.engine.load import load
 from quipu.engine.local import LocalModel
 from quipu.model.chat_format import ChatFormat
@@ -21,24 +18,18 @@ MARKS = {
 }  # fmt: skip
 """By the ids that the golden model's configuration gives those of pictures."""
 
-__all__ = ["Engine", "blocks_for", "byte_tokenizer", "seeing_model"]
-
 
 def seeing_tokenizer() -> Tokenizer:
     """256 bytes, fillers that stand for nothing, and Meta's marks."""
-    plain = byte_tokenizer()
-    bytes_ = [plain.token_bytes(token) for token in range(256)]
-    from quipu.model.byte_pair import byte_names
-
-    names = byte_names()
-    tokens = [*("".join(names[byte] for byte in each) for each in bytes_)]
-    tokens += [f"<|filler_{place}|>" for place in range(len(tokens), 500)]
-    tokens += [MARKS[token] for token in range(500, 512)]
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    other = [byte for byte in range(256) if byte not in printable]
+    names = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(other)}
+    tokens = [*(names[byte] for byte in range(256)), *(f"<|filler_{place}|>" for place in range(256, 500))]
     return Tokenizer.from_gguf(
         {
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": "gpt-2",
-            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.tokens": [*tokens, *(MARKS[token] for token in range(500, 512))],
             "tokenizer.ggml.token_type": [1] * 256 + [3] * 256,
             "tokenizer.ggml.merges": [],
             "tokenizer.ggml.bos_token_id": 506,
@@ -49,7 +40,7 @@ def seeing_tokenizer() -> Tokenizer:
 
 def seeing_model(**options: Any) -> LocalModel:
     """The golden model of the first interleaving with words; ``options`` are of quipu.load."""
-    loaded = load(GOLDEN, **{"context": 1024, "concurrency": 4, "name": "seeing", **options})
+    loaded = load(GOLDEN, **{"context": 1024, "concurrency": 4, "threads": 1, "name": "seeing", **options})
     tokenizer = seeing_tokenizer()
     chat_format = ChatFormat(tokenizer, family="llama4", vision=loaded.vision)
     loaded._tokenizer, loaded._chat_format = tokenizer, chat_format

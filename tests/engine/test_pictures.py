@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
+from seeing import seeing_model
 
 import quipu
 from quipu.engine.load import load
@@ -16,6 +20,8 @@ from quipu.engine.pictures import Pictures
 from quipu.errors import InvalidRequest
 from quipu.model.image import Tiles
 from quipu.model.image_tokens import PlacedImage, PromptIds, placed
+from quipu.picture import Image
+from quipu.types import Message
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = ("llama4-tiny-step1", "llama4-tiny-step2")
@@ -28,7 +34,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[quipu.LocalModel]:
     if runner == "native":
         pytest.importorskip("quipu.native")
     options: dict[str, Any] = {"kv_dtype": "f32"} if runner == "native" else {}
-    with load(GOLDEN / step, runner=runner, context=512, concurrency=4, **options) as loaded:
+    with load(GOLDEN / step, runner=runner, context=512, concurrency=4, threads=1, **options) as loaded:
         yield loaded
 
 
@@ -213,3 +219,100 @@ def test_what_is_kept_is_bounded_and_the_last_used_stays():
     assert len(eyes.started) == 3
     see(two)
     assert len(eyes.started) == 4
+
+
+# ---- conversations
+
+
+@pytest.fixture(scope="module")
+def talker() -> Iterator[quipu.LocalModel]:
+    with seeing_model() as loaded:
+        yield loaded
+
+
+def picture(color: str = "red", size: tuple[int, int] = (70, 40)) -> Pillow.Image:
+    return Pillow.new("RGB", size, color)
+
+
+def saved(shown: Pillow.Image, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    shown.save(file, kind)
+    return file.getvalue()
+
+
+def test_a_picture_however_it_is_given(talker, tmp_path):
+    data = saved(picture())
+    path = tmp_path / "photo.png"
+    path.write_bytes(data)
+    url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    given = [
+        [{"role": "user", "content": [{"type": "image", "image": each}, {"type": "text", "text": "What?"}]}]
+        for each in (data, path, str(path), url, picture(), Image(data))
+    ]
+    given.append([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}},
+                                               {"type": "text", "text": "What?"}]}])  # fmt: skip
+    given.append([Message.showing(Image(data), "What?")])
+    options = {"temperature": 0, "max_tokens": 6}
+    answers = [talker.chat(each, **options) for each in given]
+    assert len({answer.choices[0].token_ids for answer in answers}) == 1
+    assert [answer.usage.encoded_images for answer in answers] == [1] + [0] * 7
+    # Two tiles wide and the whole: four vectors each.
+    assert {answer.usage.image_tokens for answer in answers} == {12}
+    assert talker.count(given[0]) == answers[0].usage.prompt_tokens
+
+
+def test_a_second_question_about_a_picture_uses_what_is_known(talker):
+    shown = Message.showing(Image(saved(picture("blue"))), "Where was this taken, and when?")
+    first = talker.chat([shown], max_tokens=8, temperature=0, ignore_eos=True)
+    then = [shown, Message("assistant", "Here."), Message("user", "Who?")]
+    second = talker.chat(then, max_tokens=4, temperature=0)
+    assert (first.usage.encoded_images, second.usage.encoded_images) == (1, 0)
+    assert second.usage.cached_tokens >= first.usage.prompt_tokens // 16 * 16 - 16
+    other = talker.chat([Message.showing(Image(saved(picture("green"))), "Where was this taken, and when?")],
+                        max_tokens=4, temperature=0)  # fmt: skip
+    assert other.usage.encoded_images == 1
+
+
+def test_low_detail_is_one_tile(talker):
+    part = Image(saved(picture(size=(300, 40)))).as_part()
+    for detail, tokens in (("low", 4), ("auto", 4 * 7), ("high", 4 * 7)):
+        part["image_url"]["detail"] = detail
+        answer = talker.chat([{"role": "user", "content": [part]}], max_tokens=1)
+        assert answer.usage.image_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"type": "image_url"}, r"content\[0\].image_url needs a url"),
+        ({"type": "image_url", "image_url": {"url": "http://host/x.png"}}, "at addresses are not fetched here"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png,abc"}}, "no data URL in base64"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}, "is no base64"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,", "detail": "most"}}, "detail is 'most'"),
+        ({"type": "image_url", "image_url": {"url": "data:x;base64,", "size": 1}}, "has no field 'size'"),
+        ({"type": "image_url", "image_url": {"url": "data:x;base64,"}}, "in none of the formats"),
+        ({"type": "image", "image": "/not/there.png"}, "'/not/there.png' cannot be read: No such file"),
+        ({"type": "image", "image": "a\0b"}, "cannot be read"),
+        ({"type": "image", "image": 7}, "must be a path, bytes, a data URL or a picture of Pillow, got int"),
+        ({"type": "image"}, "must be a path"),
+    ],
+)
+def test_pictures_that_cannot_be_read_are_named(talker, part, said):
+    with pytest.raises(InvalidRequest, match=said) as error:
+        talker.chat([{"role": "user", "content": [part]}])
+    assert error.value.param is not None
+    assert error.value.param.startswith("messages")
+
+
+def test_only_users_show_pictures(talker):
+    part = Image(saved(picture())).as_part()
+    for role in ("system", "assistant"):
+        with pytest.raises(InvalidRequest, match="only messages of the user may"):
+            talker.chat([{"role": role, "content": [part]}])
+
+
+def test_media_types_are_told_by_the_first_bytes():
+    for kind, media_type in (("PNG", "png"), ("JPEG", "jpeg"), ("GIF", "gif"), ("BMP", "bmp"), ("WEBP", "webp")):
+        part = Image(saved(picture(), kind)).as_part()
+        assert part["image_url"]["url"].startswith(f"data:image/{media_type};base64,")
+    assert Image(b"what").media_type == "application/octet-stream"
