@@ -273,8 +273,8 @@ TRAPS = [
         16,
         "gate and up are swapped",
         "model/names_huggingface.py",
-        '("gate_proj", "up_proj")',
-        '("up_proj", "gate_proj")',
+        '.gate_proj.weight", 0, inner)',
+        '.gate_proj.weight", inner, 2 * inner)',
         LOGITS,
     ),
     Trap(

@@ -14,6 +14,7 @@ from quipu.engine.engine import Engine
 from quipu.engine.fake import CHAT_TEMPLATE, byte_tokenizer, fake_model
 from quipu.engine.local import LocalModel
 from quipu.engine.prompt_lookup import PromptLookup
+from quipu.engine.runner import PoolSize
 from quipu.model.chat_format import ChatFormat
 from quipu.model.weights import Tensor
 from quipu.types import Constraint
@@ -35,7 +36,7 @@ def native_runner():
     pytest.importorskip("quipu.native._kernels")
     from quipu.engine.native_runner import NativeRunner
 
-    return NativeRunner(CONFIG, tiny_weights("F32", CONFIG), 128, kv_dtype="f32")
+    return NativeRunner(CONFIG, tiny_weights("F32", CONFIG), PoolSize(128), kv_dtype="f32")
 
 
 def torch_runner():
@@ -47,7 +48,7 @@ def torch_runner():
         name: Tensor(name, value.shape, "F32", np.ascontiguousarray(value).view(np.uint8).reshape(-1))
         for name, value in tiny_tensors(CONFIG).items()
     }
-    return TorchRunner(Llama(CONFIG, tensors, torch.float32, torch.device("cpu")), 128)
+    return TorchRunner(Llama(CONFIG, tensors, torch.float32, torch.device("cpu")), PoolSize(128))
 
 
 @pytest.fixture(scope="module", params=[native_runner, torch_runner], ids=["native", "torch"])

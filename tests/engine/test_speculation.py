@@ -436,7 +436,9 @@ def test_a_draft_model_reads_a_prefix_once():
             computed.append(sum(len(span.tokens) for span in spans))
             return super().step(spans)
 
-    drafter = DraftModel(Counting(cycling, VOCABULARY, PoolSize(20)), context_length=CONTEXT, vocabulary=VOCABULARY, cost=0.1)
+    drafter = DraftModel(
+        Counting(cycling, VOCABULARY, PoolSize(20)), context_length=CONTEXT, vocabulary=VOCABULARY, cost=0.1
+    )
     for last in (3, 4):
         sequence = Sequence([*PHRASE * 6, last], 49, Sampling(), Heard(1))
         assert drafter.propose({sequence: 2}) == {sequence: [PHRASE[last % 8], PHRASE[PHRASE[last % 8] % 8]]}

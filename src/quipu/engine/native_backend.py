@@ -84,7 +84,7 @@ class NativeBackend:
         )
 
     def _encoder(self) -> NativeEncoder | None:
-        if self._config.vision is None:
+        if self._config.vision is None or not self._vision:
             return None
         return NativeEncoder(
             self._config.vision,

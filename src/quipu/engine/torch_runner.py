@@ -81,7 +81,8 @@ class TorchBackend:
         dtype = getattr(torch, self.dtype)
         network = Llama(self._config, self._tensors, dtype, self._device, progress=progress)
         network.pack()
-        encoder = None if self._config.vision is None else TorchEncoder(self._encoder(dtype, self._device))
+        sees = self._config.vision is not None and bool(self._vision)
+        encoder = TorchEncoder(self._encoder(dtype, self._device)) if sees else None
         return TorchRunner(network, pool, encoder)
 
     def reference(self, ids: Sequence[int], pixels: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
