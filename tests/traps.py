@@ -156,7 +156,7 @@ TRAPS = [
         9,
         "a prefix is used again without its chunk",
         "engine/kv_cache.py",
-        "if runs[count - 1] >= count - first:",
+        "if len(tail) == count - first:",
         "if True:",
         "tests/engine/test_scheduler.py::TestChunksAcrossBlocks",
     ),
