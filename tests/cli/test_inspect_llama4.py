@@ -42,11 +42,15 @@ def test_published_configurations(capsys, name, parameters, active, experts, lay
     assert "sha256" not in said
     plan = said["memory"]
     assert 2 * parameters <= plan["weights_bytes"] < 2.001 * parameters
-    # Twelve layers keep everything, 36 a chunk: 48 KiB a token and what 36 layers have for 8,192 (in whole blocks).
+    # Twelve layers keep everything, 36 a chunk, a step of a prompt and a block that both begin and end in.
     assert plan["kv_bytes_per_token"] == 12 * 2 * 8 * 128 * 2 == 48 * 1024
-    chunked = 36 * 2 * 8 * 128 * 2
-    assert 1_000_000 * 48 * 1024 + 8192 * chunked <= plan["kv_bytes"] <= 1_000_016 * 48 * 1024 + 8208 * chunked
+    assert plan["chunk_bytes_per_token"] == 36 * 2 * 8 * 128 * 2
+    assert plan["kv_bytes"] == 1_000_000 * 48 * 1024 + (8192 + 512 + 16) * 144 * 1024
     assert plan["fits"] is False
+    torch = report(capsys, name, "--context", "1000000", "--dtype", "bfloat16", "--runner", "torch")["memory"]
+    assert [torch[each] for each in plan if each.startswith(("kv_", "chunk_"))] == [
+        "bfloat16", 48 * 1024, 144 * 1024, plan["kv_bytes"],
+    ]  # fmt: skip
     assert plan["speed"]["tokens_per_second"] is None  # no file is here whose disk could be measured
 
 

@@ -19,7 +19,7 @@ from quipu import native
 from quipu.engine import backends
 from quipu.engine.backends import Arithmetic
 from quipu.engine.fake import byte_tokenizer
-from quipu.engine.load import _plan, files_hash
+from quipu.engine.load import _alike, _plan, files_hash
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, group_memory
 from quipu.engine.native_backend import NativeBackend
@@ -343,6 +343,15 @@ def test_chunked_layers_are_given_what_they_can_read_again():
     assert _plan(TINY, backend, None, 3, (one - 1) / (1 << 30))[0] == 2048
     with pytest.raises(InvalidRequest, match="one context of 4096 tokens takes"):
         _plan(TINY, backend, 4096, 3, (one - 1) / (1 << 30))
+
+
+def test_a_draft_model_with_chunks_takes_no_more_than_was_planned():
+    backend = Planned(1 << 40)
+    assert _alike(backend, PoolSize(7)) == PoolSize(7)
+    backend.block_bytes, backend.chunk_block_bytes, backend.chunk = 1000, 3000, 256
+    _, pool = _plan(TINY, backend, 4096, 3, 100.0)
+    blocks = (768 * 1000 + 147 * 3000) // 4000
+    assert _alike(backend, pool) == PoolSize(blocks, blocks)
 
 
 def test_a_cache_that_does_not_fit_is_refused_by_plan():

@@ -245,6 +245,22 @@ def test_chunked_layers_hold_no_more_than_a_chunk_and_a_step():
     assert len(long.blocks) == blocks_for(1300)
 
 
+def test_who_would_want_for_blocks_of_a_chunk_waits():
+    """Room for one long text in chunked layers, for many in the others: started together, they would take turns at
+    giving back what they have computed."""
+    schedule = Scheduler(KVCache(PoolSize(400, 17), 128), concurrency=4, queue=8, prompt_tokens=64)
+    texts = [sequence(range(start, start + 500)) for start in (0, 1000, 2000)]
+    schedule.add(texts)
+    computed = 0
+    while schedule.busy:
+        for each, count in run_step(schedule):
+            computed += count
+            if each.generated == 40:
+                schedule.finish(each)
+    assert schedule.preempted == 0
+    assert computed == 3 * (500 + 39)
+
+
 def test_a_long_prompt_is_computed_in_pieces_while_an_answer_goes_on():
     schedule = scheduler(prompt_tokens=64, mixed_prompt_tokens=32)
     answering, reading = sequence(range(10)), sequence(range(200, 400))

@@ -17,9 +17,10 @@ USUAL_CONTEXT = 8192
 
 def memory_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[str, Any]:
     """What quipu.load would take, computed without kernels or torch, and the speed to expect. Raises InvalidRequest."""
-    from quipu.engine.kv_cache import blocks_for
+    from quipu.engine.kv_cache import blocks_for, chunk_blocks_for
     from quipu.engine.memory import available_memory
     from quipu.engine.runner import BLOCK_SIZE
+    from quipu.engine.scheduler import PROMPT_TOKENS
     from quipu.errors import InvalidRequest
 
     own = checkpoint.config.context_length
@@ -27,9 +28,10 @@ def memory_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
     if context > own:
         raise InvalidRequest(f"context {context} is more than the {own} tokens of this model", param="context")
     plan = _torch_plan(checkpoint, arguments) if arguments.runner == "torch" else _native_plan(checkpoint, arguments)
-    chunk = min(context, checkpoint.config.chunk or context)
-    kept = (("kv_bytes_per_token", context), ("chunk_bytes_per_token", chunk))
-    kv_bytes = sum(plan[each] * blocks_for(tokens) * BLOCK_SIZE for each, tokens in kept) * arguments.concurrency
+    chunk = checkpoint.config.chunk
+    chunk_blocks = 0 if chunk is None else chunk_blocks_for(context, chunk, PROMPT_TOKENS)
+    blocks_bytes = plan["kv_bytes_per_token"] * blocks_for(context) + plan["chunk_bytes_per_token"] * chunk_blocks
+    kv_bytes = blocks_bytes * BLOCK_SIZE * arguments.concurrency
     total, free = plan["weights_bytes"] + kv_bytes, available_memory()
     sizes = plan.pop("sizes")
     return {
@@ -91,6 +93,6 @@ def _torch_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
         "conversions": [],
         "weights_bytes": plan.weights_bytes,
         "kv_bytes_per_token": plan.kv_bytes_per_token,
-        "chunk_bytes_per_token": 0,
+        "chunk_bytes_per_token": plan.chunk_bytes_per_token,
         "sizes": None,  # it may be for a GPU, whose memory is not measured here
     }

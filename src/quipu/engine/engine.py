@@ -24,7 +24,7 @@ from quipu.engine.decoding import Decoding
 from quipu.engine.kv_cache import KVCache, blocks_for, chunk_blocks_for
 from quipu.engine.pictures import Pictures
 from quipu.engine.request import Listener, Sequence, Status
-from quipu.engine.runner import BLOCK_SIZE, Runner, Span
+from quipu.engine.runner import BLOCK_SIZE, PoolSize, Runner, Span
 from quipu.engine.scheduler import PROMPT_TOKENS, Scheduler
 from quipu.engine.speculate import Drafter, Speculation
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, QuipuError
@@ -105,14 +105,7 @@ class Engine:
         speculative_tokens: int = 32,
         chunk: int | None = None,
     ) -> None:
-        step = max(prompt_tokens, speculative_tokens)
-        chunked = 0 if chunk is None else chunk_blocks_for(context_length, chunk, step)
-        if runner.pool.blocks < blocks_for(context_length) or runner.pool.chunk_blocks < chunked:
-            raise InvalidRequest(
-                f"the KV cache holds {runner.pool.blocks * BLOCK_SIZE} tokens, less than one context of "
-                f"{context_length}; give it more memory or a smaller --context",
-                param="context",
-            )
+        _check_cache(runner.pool, context_length, chunk, max(prompt_tokens, speculative_tokens))
         self.context_length = context_length
         self.end_ids = frozenset(end_ids)
         self.vocabulary = min(vocabulary or runner.vocabulary, runner.vocabulary)
@@ -397,6 +390,23 @@ class Engine:
         self._scheduler.finish(sequence)
         self._decoding.forget(sequence)
         self._speculation.forget(sequence)
+
+
+def _check_cache(pool: PoolSize, context_length: int, chunk: int | None, step: int) -> None:
+    """Raise InvalidRequest where one sequence, all alone, could want for blocks."""
+    remedy = "give it more memory or a smaller --context"
+    if pool.blocks < blocks_for(context_length):
+        raise InvalidRequest(
+            f"the KV cache holds {pool.blocks * BLOCK_SIZE} tokens, less than one context of {context_length}; {remedy}",
+            param="context",
+        )
+    needed = 0 if chunk is None else chunk_blocks_for(context_length, chunk, step)
+    if pool.chunk_blocks < needed:
+        raise InvalidRequest(
+            f"layers with chunked attention have room for {pool.chunk_blocks * BLOCK_SIZE} tokens in the KV cache, and "
+            f"one context of {context_length} may take {needed * BLOCK_SIZE} there; {remedy}",
+            param="context",
+        )
 
 
 def _prepare_all(drawing: list[tuple[Guide, list[int]]]) -> None:

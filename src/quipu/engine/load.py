@@ -112,7 +112,7 @@ def load(
             small = arithmetic.backend(drafting, drafting.tensors, _identity(drafting, None))
             reach = min(length, drafting.config.context_length)
             reach, pool = _plan(drafting, small, reach, concurrency, None)
-            pool = PoolSize(pool.blocks, pool.blocks if pool.chunk_blocks else 0)
+            pool = _alike(small, pool)
             # The time of a step is that of reading the weights.
             cost = small.weights_bytes / backend.weights_bytes
             guesses = small.runner(pool, progress)
@@ -232,6 +232,12 @@ def _one_context(backend: Backend, length: int) -> PoolSize:
 
 def _bytes_of(backend: Backend, pool: PoolSize) -> int:
     return pool.blocks * backend.block_bytes + pool.chunk_blocks * backend.chunk_block_bytes
+
+
+def _alike(backend: Backend, pool: PoolSize) -> PoolSize:
+    """As many blocks of either kind, in the memory of ``pool``: a draft model has one table for both."""
+    blocks = _bytes_of(backend, pool) // (backend.block_bytes + backend.chunk_block_bytes)
+    return PoolSize(blocks, 0 if backend.chunk is None else blocks)
 
 
 def _longest(backend: Backend, room: int) -> int:
