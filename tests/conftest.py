@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from quipu.model.tokenizer import Tokenizer
 
 settings.register_profile("quipu", deadline=None)  # machines that run this are shared and slow at times
 settings.load_profile("quipu")
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # Each on a core of its own: models of two take as many threads as there are cores, and barriers between four
+    # threads on two cores cost more than the work.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -310,7 +310,7 @@ ARGUMENTS = {"documents": [str(ROOT / "docs" / "security.md")]}
 
 def answering(name, **changes):
     model = fake_model(name=name, **changes)
-    model._reference = lambda ids: np.zeros((len(ids), model.facts.vocabulary), np.float32)
+    model._reference = lambda ids, pixels: np.zeros((len(ids), model.facts.vocabulary), np.float32)
     return model
 
 

@@ -101,6 +101,10 @@ def meta_params(step: str) -> dict[str, Any]:
         "attention_chunk_size": text["attention_chunk_size"], "nope_layer_interval": text["no_rope_layer_interval"],
         "use_qk_norm": text["use_qk_norm"], "attn_temperature_tuning": text["attn_temperature_tuning"],
         "floor_scale": text["floor_scale"], "attn_scale": text["attn_scale"], "max_seq_len": 4096,
+        "vision_args": {
+            "image_size": {"height": 56, "width": 56}, "patch_size": {"height": 14, "width": 14}, "dim": 32,
+            "n_layers": 2, "n_heads": 2, "mlp_ratio": 4.0, "output_dim": 48, "pixel_shuffle_ratio": 0.5,
+        },
         "moe_args": {"num_experts": text["num_local_experts"], "capacity_factor": 1.0, "auto_scale_F": True, "top_k": 1,
                      "interleave_moe_layer_step": text["interleave_moe_layer_step"]},
     }  # fmt: skip
@@ -230,6 +234,38 @@ def write_gguf(path: Path, step: str) -> Path:
             writer.add_tensor(f"{names.get_name(name)}.weight", np.ascontiguousarray(weight.swapaxes(1, 2)))
         else:
             writer.add_tensor(f"{names.get_name(name.removesuffix('.weight'))}.weight", weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_projector(path: Path, step: str) -> Path:
+    """As llama.cpp's converter writes it; the names are those of its library, but for three that it gives otherwise."""
+    weights = {name: each for name, each in stored(step).items() if not name.startswith("language_model.")}
+    vision = json.loads((GOLDEN / step / "config.json").read_text())["vision_config"]
+    writer = gguf.GGUFWriter(path, "clip")
+    writer.add_string("clip.vision.projector_type", "llama4")
+    writer.add_uint32("clip.vision.image_size", vision["image_size"])
+    writer.add_uint32("clip.vision.patch_size", vision["patch_size"])
+    writer.add_uint32("clip.vision.embedding_length", vision["hidden_size"])
+    writer.add_uint32("clip.vision.feed_forward_length", vision["intermediate_size"])
+    writer.add_uint32("clip.vision.block_count", vision["num_hidden_layers"])
+    writer.add_uint32("clip.vision.attention.head_count", vision["num_attention_heads"])
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
+    writer.add_uint32("clip.vision.projector.scale_factor", 2)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, vision["num_hidden_layers"])
+    own = {
+        "vision_model.class_embedding": "v.class_embd",
+        "vision_model.positional_embedding_vlm": "v.position_embd.weight",
+        "vision_model.vision_adapter.mlp.fc1.weight": "mm.model.mlp.1.weight",
+        "vision_model.vision_adapter.mlp.fc2.weight": "mm.model.mlp.2.weight",
+        "multi_modal_projector.linear_1.weight": "mm.model.fc.weight",
+    }
+    for name, weight in weights.items():
+        stem, _, part = name.rpartition(".")
+        writer.add_tensor(own.get(name) or f"{names.get_name(stem)}.{part}", weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

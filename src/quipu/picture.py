@@ -76,7 +76,14 @@ class Image:
         takes. Raises InvalidRequest by field."""
         if part.get("type") == "image":
             check_fields(part, ("type", "image"), where)
-            return cls.of(part.get("image"), f"{where}.image")
+            given = part.get("image")
+            if isinstance(given, str) and not given.startswith(("data:", "http://", "https://")):
+                # Messages come over the network, too, where a path would be one of the server's own files.
+                raise InvalidRequest(
+                    f"{where}.image is text; give a file as pathlib.Path or bytes, or a data URL",
+                    param=f"{where}.image",
+                )
+            return cls.of(given, f"{where}.image")
         check_fields(part, ("type", "image_url"), where)
         given = part.get("image_url")
         given = {"url": given} if isinstance(given, str) else given

@@ -349,18 +349,20 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request. ``cached_tokens`` of the prompt were found in the prefix cache, not computed."""
+    """Token counts of one request. ``cached_tokens`` of the prompt were found in the prefix cache, not computed.
+
+    ``image_tokens`` of it stand for parts of pictures; ``encoded_images`` of those had to be encoded: others were
+    known.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    image_tokens: int = 0
+    encoded_images: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cached_tokens + other.cached_tokens,
-        )
+        return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Usage)))
 
 
 @dataclass(frozen=True, slots=True)

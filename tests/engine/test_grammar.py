@@ -55,7 +55,7 @@ def fake():
 
 @pytest.fixture(scope="module")
 def real(smollm2_file):
-    with quipu.load(smollm2_file, context=1024, kv_memory=1, concurrency=16) as model:
+    with quipu.load(smollm2_file, context=1024, kv_memory=1, concurrency=16, threads=1) as model:
         yield model
 
 
@@ -146,7 +146,7 @@ def test_the_same_tokens_alone_in_a_crowd_and_without_guesses(real, smollm2_file
             for place in range(6)
         ]
         assert crowd[4].result().choices[0] == alone
-    with quipu.load(smollm2_file, context=1024, kv_memory=0.2, concurrency=2, speculate="off") as plain:
+    with quipu.load(smollm2_file, context=1024, kv_memory=0.2, concurrency=2, speculate="off", threads=1) as plain:
         assert plain.chat(ASKED, constraint=SCHEMA, **options).choices[0] == alone
 
 

@@ -46,7 +46,7 @@ def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
         network = Llama(checkpoint.config, checkpoint.tensors, torch.float32, torch.device("cpu"))
         return TorchRunner(network, PoolSize(32, 32))
     pytest.importorskip("quipu.native")
-    backend = Arithmetic(runner="native", kv_dtype="f32").backend(checkpoint, checkpoint.tensors, None)
+    backend = Arithmetic(runner="native", kv_dtype="f32", threads=1).backend(checkpoint, checkpoint.tensors, None)
     return backend.runner(PoolSize(32, 32))
 
 
@@ -84,7 +84,13 @@ def test_any_split_beside_any_others_equals_one_forward(checkpoint, runner, leng
 
 @pytest.fixture(params=["torch", "native"], scope="module")
 def model(request: pytest.FixtureRequest) -> Iterator[quipu.LocalModel]:
-    options: dict[str, Any] = {"runner": request.param, "context": 512, "concurrency": 3, "speculate": "on"}
+    options: dict[str, Any] = {
+        "runner": request.param,
+        "context": 512,
+        "concurrency": 3,
+        "speculate": "on",
+        "threads": 1,
+    }
     if request.param == "native":
         options["kv_dtype"] = "f32"
     with load(GOLDEN / STEPS[0], **options) as loaded:

@@ -189,7 +189,10 @@ def idle(model):
         ),
         (lambda m: m.chat([{"role": "user"}]), r"messages\[0\].content is missing"),
         (lambda m: m.chat([{"role": "user", "content": 5}]), r"messages\[0\].content must be a string"),
-        (lambda m: m.chat([{"role": "user", "content": [{"type": "image_url"}]}]), r"content\[0\] is not a text part"),
+        (
+            lambda m: m.chat([{"role": "user", "content": [{"type": "audio"}]}]),
+            r"content\[0\] is neither a text nor a pic",
+        ),
         (lambda m: m.chat([{"role": "user", "content": "", "mood": 1}]), r"messages\[0\] has no field 'mood'"),
         (lambda m: m.chat([{"role": "user", "contnt": ""}]), r"has no field 'contnt'; did you mean content\?"),
         (

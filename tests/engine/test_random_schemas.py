@@ -19,7 +19,7 @@ SECONDS = 60
 
 @pytest.fixture(scope="module")
 def model(smollm2_file):
-    with quipu.load(smollm2_file, context=2048, kv_memory=1, concurrency=16) as loaded:
+    with quipu.load(smollm2_file, context=2048, kv_memory=1, concurrency=16, threads=1) as loaded:
         yield loaded
 
 

@@ -32,15 +32,21 @@ def repeating(tokens):
     return noise % VOCABULARY if before is None or noise < 10 else tokens[before + 1]
 
 
+def pool_of(blocks, chunk):
+    """As many of either kind."""
+    return PoolSize(blocks, 0 if chunk is None else blocks)
+
+
 class CheckedRunner(FakeRunner):
     """Knows for every slot of its cache the tokens that were written there and before it, and checks the engine's
     books against that: each sequence reads its own tokens, each name in the prefix cache is that of the block's.
 
-    Nothing is computed before ``start``, so that a crowd comes together.
+    Nothing is computed before ``start``, so that a crowd comes together. ``chunk``: as if it had layers with attention
+    in chunks, too.
     """
 
-    def __init__(self, predict, blocks):
-        super().__init__(predict, VOCABULARY, PoolSize(blocks))
+    def __init__(self, predict, blocks, chunk=None):
+        super().__init__(predict, VOCABULARY, pool_of(blocks, chunk), chunk=chunk)
         self.engine = None
         self.start = threading.Event()
         self.written = {}
@@ -122,11 +128,11 @@ class Heard:
         self.finished(index, error, 0, 0)
 
 
-def run(requests, drafter, blocks=64, **options):
+def run(requests, drafter, blocks=64, chunk=None, **options):
     """Submit all requests, then start; the listeners, the statistics and the runner, everything freed and checked."""
-    runner = CheckedRunner(repeating, blocks)
+    runner = CheckedRunner(repeating, blocks, chunk)
     engine = runner.engine = Engine(
-        runner, context_length=CONTEXT, end_ids={END}, drafter=drafter, mixed_prompt_tokens=32, **options
+        runner, context_length=CONTEXT, end_ids={END}, drafter=drafter, mixed_prompt_tokens=32, chunk=chunk, **options
     )
     heard = []
     for prompt, sampling, stop_at, leave_after in requests:
@@ -137,7 +143,8 @@ def run(requests, drafter, blocks=64, **options):
         assert each.done.wait(20)
     engine.close()
     runner.check_names()
-    assert engine._cache.full.free == engine._cache.full.size
+    for pool in (engine._cache.full, engine._cache.chunked):
+        assert pool.free == pool.size
     assert not engine._decoding.samplers
     assert not engine._speculation._paces
     return heard, engine.stats(), runner
@@ -172,9 +179,10 @@ def requests(draw):
     return prompt, sampling, draw(st.none() | st.integers(0, VOCABULARY - 1)), draw(st.none() | st.integers(1, 30))
 
 
-def model_that_drafts(blocks=8):
+def model_that_drafts(chunk=None, blocks=8):
     """One that errs at times, in a cache that does not hold all, and reads prompts in small pieces."""
-    runner = FakeRunner(lambda tokens: repeating(tokens) if len(tokens) % 7 else 5, VOCABULARY, PoolSize(blocks))
+    pool = pool_of(blocks, chunk)
+    runner = FakeRunner(lambda tokens: repeating(tokens) if len(tokens) % 7 else 5, VOCABULARY, pool, chunk=chunk)
     return DraftModel(runner, context_length=CONTEXT - 9, vocabulary=VOCABULARY, cost=0.1, catch_up=24)
 
 
@@ -184,11 +192,12 @@ def model_that_drafts(blocks=8):
     drafter=st.sampled_from(["lookup", "half", "model"]),
     blocks=st.sampled_from([5, 6, 9, 40]),
     budget=st.sampled_from([4, 32]),
+    chunk=st.sampled_from([None, 4, 24, 32]),
 )
-def test_answers_are_the_same_with_and_without(crowd, drafter, blocks, budget):
-    make = {"lookup": PromptLookup, "half": lambda: Half(len(crowd)), "model": model_that_drafts}[drafter]
+def test_answers_are_the_same_with_and_without(crowd, drafter, blocks, budget, chunk):
+    make = {"lookup": PromptLookup, "half": lambda: Half(len(crowd)), "model": lambda: model_that_drafts(chunk)}
     plain, before, _ = run(crowd, None, blocks)
-    guessed, after, runner = run(crowd, make(), blocks, speculative_tokens=budget)
+    guessed, after, runner = run(crowd, make[drafter](), blocks, chunk, speculative_tokens=budget)
     for (_, _, _, leaves), one, other in zip(crowd, plain, guessed, strict=True):
         assert one.prompt == other.prompt
         for index, tokens in one.tokens.items():
@@ -226,11 +235,12 @@ def test_copies_take_fewer_steps(monkeypatch):
     assert after.verifications == after.steps - 1, "all but the prompt's"
 
 
-def test_preemption_happens_beside_guesses(monkeypatch):
+@pytest.mark.parametrize("chunk", [None, 24])
+def test_preemption_happens_beside_guesses(monkeypatch, chunk):
     monkeypatch.setitem(globals(), "repeating", cycling)
     crowd = [ask(PHRASE[place:] + PHRASE, max_tokens=50, logprobs=2) for place in range(5)]
-    plain, before, _ = run(crowd, None, 8)
-    guessed, after, _ = run(crowd, PromptLookup(), 8)
+    plain, before, _ = run(crowd, None, 8, chunk)
+    guessed, after, _ = run(crowd, PromptLookup(), 8, chunk)
     assert [each.tokens for each in plain] == [each.tokens for each in guessed]
     assert before.preempted > 0
     assert after.preempted > 0
@@ -426,7 +436,9 @@ def test_a_draft_model_reads_a_prefix_once():
             computed.append(sum(len(span.tokens) for span in spans))
             return super().step(spans)
 
-    drafter = DraftModel(Counting(cycling, VOCABULARY, 20), context_length=CONTEXT, vocabulary=VOCABULARY, cost=0.1)
+    drafter = DraftModel(
+        Counting(cycling, VOCABULARY, PoolSize(20)), context_length=CONTEXT, vocabulary=VOCABULARY, cost=0.1
+    )
     for last in (3, 4):
         sequence = Sequence([*PHRASE * 6, last], 49, Sampling(), Heard(1))
         assert drafter.propose({sequence: 2}) == {sequence: [PHRASE[last % 8], PHRASE[PHRASE[last % 8] % 8]]}

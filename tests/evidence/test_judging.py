@@ -206,6 +206,12 @@ def test_a_file_of_no_cards_shape_is_refused():
     assert (layers.status, layers.truth) == ("contradicted", 30)
 
 
+VISION = {
+    "hidden_size": 1408, "num_hidden_layers": 34, "num_attention_heads": 16, "intermediate_size": 5632,
+    "image_size": 336, "patch_size": 14, "pixel_shuffle_ratio": 0.5, "vision_output_dim": 4096,
+}  # fmt: skip
+
+
 def configuration(experts=16, **changes):
     """What is published of Llama 4's config.json, as far as it is read."""
     text = {
@@ -214,7 +220,7 @@ def configuration(experts=16, **changes):
         "num_local_experts": experts, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1, "no_rope_layers": [],
         "attention_chunk_size": 8192, "rms_norm_eps": 1e-5,
     }  # fmt: skip
-    return {"model_type": "llama4", "text_config": {**text, **changes}, "vision_config": {"hidden_size": 1408}}
+    return {"model_type": "llama4", "text_config": {**text, **changes}, "vision_config": VISION}
 
 
 def test_a_configuration_without_weights_is_enough(tmp_path):

@@ -16,7 +16,9 @@ KNOWN = {model.name: model for model in known_models()}
 
 
 def test_every_known_model_says_where_it_comes_from() -> None:
-    assert list(KNOWN) == ["llama-3.2-1b-instruct", "llama-3.2-3b-instruct", "smollm2-135m-instruct"]
+    large = ["llama-4-maverick", "llama-4-scout"]
+    assert list(KNOWN) == ["llama-3.2-1b-instruct", "llama-3.2-3b-instruct", *large, "smollm2-135m-instruct"]
+    assert [name for name, model in KNOWN.items() if model.config is not None] == large
     for model in KNOWN.values():
         assert model.title
         assert model.license

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from tiny_llama4 import (
     text_config,
     text_weights,
     write,
+    write_gguf,
+    write_projector,
 )
 
-from quipu.errors import DamagedCheckpoint
+from quipu.errors import CheckpointError, DamagedCheckpoint, UnsupportedCheckpoint
 from quipu.model.checkpoint import Checkpoint, open_checkpoint
 from quipu.model.config import ModelConfig
 from quipu.model.llama import reference_logits
@@ -84,15 +87,56 @@ def test_logits_are_golden(form: str, step: str, tmp_path: Path) -> None:
     assert np.abs(found.numpy() - vectors["logits_17"]).max() <= 1e-4
 
 
-def test_the_image_encoder_is_set_aside(opened: tuple[str, str, Checkpoint]) -> None:
+def test_the_image_encoder_comes_with_it(opened: tuple[str, str, Checkpoint]) -> None:
     form, step, checkpoint = opened
     expected = {name: each for name, each in stored(step).items() if not name.startswith("language_model.")}
     if form in ("text", "split", "gguf"):
         assert not checkpoint.vision
+        assert checkpoint.config.vision is None
         return
+    golden = open_checkpoint(GOLDEN / step).config.vision
+    patch = checkpoint.config.vision.patch_token if form.startswith("pth") else golden.patch_token
+    assert checkpoint.config.vision == replace(golden, patch_token=patch)
     assert checkpoint.vision.keys() == expected.keys()
     for name, tensor in checkpoint.vision.items():
         np.testing.assert_array_equal(tensor.float32(), expected[name], name)
+
+
+def test_a_gguf_sees_with_the_projector_beside_it(tmp_path: Path) -> None:
+    text = write_gguf(tmp_path / "text.gguf", STEPS[0])
+    write_projector(tmp_path / "mmproj-text.gguf", STEPS[0])
+    for given in (text, tmp_path):
+        checkpoint = open_checkpoint(given)
+        golden = open_checkpoint(GOLDEN / STEPS[0])
+        assert checkpoint.config.vision == replace(golden.config.vision, patch_token=200092)
+        assert {file.name for file in checkpoint.files} == {"text.gguf", "mmproj-text.gguf"}
+        for name, tensor in golden.vision.items():
+            np.testing.assert_array_equal(checkpoint.vision[name].float32(), tensor.float32(), name)
+
+
+def test_projectors_that_cannot_be_meant(tmp_path: Path) -> None:
+    text = write_gguf(tmp_path / "text.gguf", STEPS[0])
+    other = gguf.GGUFWriter(tmp_path / "mmproj-a.gguf", "clip")
+    other.add_string("clip.projector_type", "ldp")
+    other.add_tensor("v.class_embd", np.zeros(4, np.float32))
+    other.write_header_to_file()
+    other.write_kv_data_to_file()
+    other.write_tensors_to_file()
+    other.close()
+    with pytest.raises(UnsupportedCheckpoint, match="projector of type 'ldp', not of a Llama 4; remove it"):
+        open_checkpoint(text)
+    write_projector(tmp_path / "mmproj-b.gguf", STEPS[0])
+    with pytest.raises(CheckpointError, match=r"several projectors \(mmproj-a.gguf, mmproj-b.gguf\)"):
+        open_checkpoint(text)
+
+
+def test_an_encoder_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / STEPS[0], tmp_path / "model")
+    weights = stored(STEPS[0])
+    del weights["vision_model.layernorm_pre.bias"]
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(DamagedCheckpoint, match=r"a vision encoder \(1 missing: vision_model.layernorm_pre.bias\)"):
+        open_checkpoint(tmp_path / "model")
 
 
 def test_the_writer_of_shards_is_what_metas_load_hooks_take() -> None:

@@ -72,5 +72,5 @@ def pack_tensors(tensors: Mapping[str, Tensor], kind: str | None = None) -> Pack
     return PackedWeights(matrices, vectors)
 
 
-def tiny_weights(kind: str) -> PackedWeights:
-    return pack_values(tiny_tensors(CONFIG), kind)
+def tiny_weights(kind: str, config: ModelConfig = CONFIG) -> PackedWeights:
+    return pack_values(tiny_tensors(config), kind)

@@ -106,9 +106,14 @@ def test_a_stream_that_fails_says_so() -> None:
             "did you mean text?",
         ),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_audio", "audio": "x"}]}]},
             "input[0].content[0]",
-            "is not a text part",
+            "is neither a text nor a picture",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            "input[0].content[0].image_url",
+            "images at addresses are not fetched here",
         ),
         ({"max_output_tokens": 0}, "max_output_tokens", "greater than or equal to 1"),
         ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation", "False"),

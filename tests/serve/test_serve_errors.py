@@ -20,6 +20,12 @@ from quipu.serve.server import bind
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
 HI = [{"role": "user", "content": "hi"}]
 
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
+    "rkJggg=="
+)
+"""A picture of one pixel."""
+
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
     body = response.json()
@@ -154,9 +160,24 @@ def test_a_field_at_fault_is_named(
             "id must be a string",
         ),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
             "messages[0].content[0]",
-            "not a text part",
+            "neither a text nor a picture",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages[0].content[0].image_url.url",
+            "images at addresses are not fetched here",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]}]},
+            "messages",
+            "this model reads text only",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "image": "/etc/passwd"}]}]},
+            "messages[0].content[0].image",
+            "is text; give a file as",
         ),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, None, "surrogate"),
         ({"logprobs": 1}, "logprobs", "valid boolean"),
@@ -311,7 +332,7 @@ class BrokenRunner:
 
     def __init__(self, inner: Any, fails_at: int) -> None:
         self.inner, self.left = inner, fails_at
-        self.blocks, self.vocabulary = inner.blocks, inner.vocabulary
+        self.pool, self.vocabulary, self.encoder = inner.pool, inner.vocabulary, None
 
     def step(self, spans: list[Span]) -> Any:
         self.left -= 1

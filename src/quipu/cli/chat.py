@@ -13,6 +13,7 @@ from quipu.cli.answer import Answer
 from quipu.cli.conversation import Conversation
 from quipu.cli.terminal import faint, piped_text, print_json, printable, progress
 from quipu.errors import InvalidRequest
+from quipu.picture import Image
 from quipu.types import Constraint, Prompt
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ examples:
   quipu chat -p "Summarize this:" < report.txt
   quipu chat -p "Once upon a time" --raw --max-tokens 50
   quipu chat -p "Name a colour." --json
-  quipu chat -p "A red chair and two tables." --json-schema order.json"""
+  quipu chat -p "A red chair and two tables." --json-schema order.json
+  quipu chat ./Llama-4-Scout -p "What is on the table?" --image photo.jpg"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-p", "--prompt", metavar="TEXT", help="ask this, print the answer, leave")
     parser.add_argument("--system", metavar="TEXT", help="tell the model how to behave")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="show this picture with -p; may be repeated"
+    )
     parser.add_argument("--raw", action="store_true", help="continue the text as it is, without a chat template")
     parser.add_argument("--json", action="store_true", help="print one JSON object: text, usage, timings")
     form = parser.add_mutually_exclusive_group()
@@ -56,7 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Chat until the user leaves, or answer one prompt. Raises QuipuError."""
     if arguments.raw and arguments.system is not None:
         arguments.usage_error("--system is part of a chat; --raw has none")
+    if arguments.raw and arguments.image:
+        arguments.usage_error("--image is part of a chat; --raw has none")
     sampling = options.sampling(arguments)
+    images = tuple(Image.of(Path(file), "--image") for file in arguments.image)
     prompt = _prompt(arguments.prompt, piped_text(), raw=arguments.raw)
     if prompt is None and (arguments.raw or arguments.json):
         arguments.usage_error("--raw and --json need -p TEXT or piped text")
@@ -64,7 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     if prompt is None and constraint is not None:
         arguments.usage_error("--json-schema and --regex need -p TEXT or piped text")
     with _load(arguments) as model:
-        conversation = Conversation(arguments.system, sampling)
+        if images and not model.sees:
+            raise InvalidRequest(f"{model.facts.name} reads text only; --image is for models that see pictures")
+        conversation = Conversation(arguments.system, sampling, showing=images)
         if prompt is None:
             _interact(model, conversation)
         else:

@@ -10,28 +10,32 @@ from typing import Any
 
 from quipu.cli.options import checked
 from quipu.errors import InvalidRequest
+from quipu.picture import Image
 from quipu.types import Message, Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer; ``stopped`` says that the user cut the answer short."""
+    """A question, with the pictures shown with it, and its answer; ``stopped``: the user cut the answer short."""
 
     question: str
     answer: str
     stopped: bool = False
+    images: tuple[Image, ...] = ()
 
 
 @dataclass
 class Conversation:
     """Turns under one system message. ``options`` are sampling options by name, those that differ from the model's.
 
-    ``file`` is where it was last saved or loaded; only that file is overwritten.
+    ``showing`` are pictures for the next question. ``file`` is where it was last saved or loaded; only that file is
+    overwritten.
     """
 
     system: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
+    showing: tuple[Image, ...] = ()
     file: Path | None = None
 
     def messages(self, question: str) -> list[Message]:
@@ -39,10 +43,10 @@ class Conversation:
         said = [
             message
             for turn in self.turns
-            for message in (Message("user", turn.question), Message("assistant", turn.answer))
+            for message in (_asked(turn.question, turn.images), Message("assistant", turn.answer))
         ]
         system = [] if self.system is None else [Message("system", self.system)]
-        return [*system, *said, Message("user", question)]
+        return [*system, *said, _asked(question, self.showing)]
 
     def undo(self) -> Turn:
         """Take back the last question and its answer. Raises InvalidRequest when there is none."""
@@ -68,7 +72,10 @@ class Conversation:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         said: list[dict[str, Any]] = []
         for turn in self.turns:
-            said.append({"role": "user", "content": turn.question})
+            content: Any = turn.question
+            if turn.images:
+                content = [*(image.as_part() for image in turn.images), {"type": "text", "text": turn.question}]
+            said.append({"role": "user", "content": content})
             mark = {"stopped": True} if turn.stopped else {}
             said.append({"role": "assistant", "content": turn.answer, **mark})
         document = {"messages": [*system, *said], "options": self.options}
@@ -103,8 +110,14 @@ class Conversation:
                 f"{path}: messages must be user and assistant by turns, after at most one system message"
             )
         pairs = zip(said[::2], said[1::2], strict=True)
-        turns = [Turn(asked.content, answered.content, stopped) for (asked, _), (answered, stopped) in pairs]
-        return cls(system, checked(options), turns, path)
+        turns = [
+            Turn(asked.content, answered.content, stopped, asked.images) for (asked, _), (answered, stopped) in pairs
+        ]
+        return cls(system, checked(options), turns, file=path)
+
+
+def _asked(question: str, images: tuple[Image, ...]) -> Message:
+    return Message.showing(*images, question) if images else Message("user", question)
 
 
 def _value(name: str, text: str) -> Any:

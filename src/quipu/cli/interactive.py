@@ -13,6 +13,8 @@ from quipu.cli.line_input import LineInput, history_file
 from quipu.cli.options import SAMPLING
 from quipu.cli.terminal import faint, printable
 from quipu.errors import InvalidRequest, QuipuError
+from quipu.picture import Image
+from quipu.types import Message
 
 if TYPE_CHECKING:
     from quipu.engine.local import LocalModel
@@ -70,7 +72,9 @@ class Interactive:
             print(faint(" [stopped]", sys.stdout), end="")
         print()
         if answer.text:
-            conversation.turns.append(Turn(question, answer.text, stopped=answer.finish_reason == "abort"))
+            stopped = answer.finish_reason == "abort"
+            conversation.turns.append(Turn(question, answer.text, stopped, conversation.showing))
+            conversation.showing = ()
             self._say(answer.summary(self.model.context_length))
         else:
             self._say("nothing was said; the question is taken back")
@@ -106,13 +110,28 @@ class Interactive:
         count = len(self.conversation.turns)
         self._say(f"loaded {count} turn{'s' * (count != 1)}")
 
+    def _image(self, rest: str) -> None:
+        conversation = self.conversation
+        if not rest:
+            conversation.showing = ()
+            self._say("no picture goes with the next question")
+            return
+        shown = (*conversation.showing, Image.of(Path(rest), "/image"))
+        if not self.model.sees:
+            raise InvalidRequest(f"{self.model.facts.name} reads text only; chat with a model that sees pictures")
+        self.model.count([Message.showing(*shown, "")])  # what cannot be read is said now, not with the question
+        conversation.showing = shown
+        self._say(f"{len(shown)} picture{'s' * (len(shown) != 1)} will go with the next question")
+
     def _retry(self, rest: str) -> None:
         del rest
         taken = self.conversation.undo()
         before = len(self.conversation.turns)
         try:
+            self.conversation.showing = taken.images
             self.ask(taken.question)
         finally:
+            self.conversation.showing = ()
             if len(self.conversation.turns) == before:  # it was stopped before a word, or failed
                 self.conversation.turns.append(taken)
 
@@ -139,6 +158,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Interactive, str], None], str]] = {
         Interactive._set,
         "a sampling option; without a value the model's own; alone, all",
     ),
+    "/image": ("/image FILE", Interactive._image, "show a picture with the next question; without FILE, none"),
     "/save": ("/save FILE", Interactive._save, "keep the conversation"),
     "/load": ("/load FILE", Interactive._load, "go on with a conversation that was kept"),
     "/quit": ("/quit", lambda self, rest: None, "leave"),

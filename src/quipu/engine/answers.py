@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from quipu.engine.request import Score
 from quipu.engine.text_stream import TextStream
 from quipu.errors import QuipuError
+from quipu.model.image_tokens import PlacedImage
 from quipu.model.tokenizer import Tokenizer
 from quipu.tools.reader import CallReader
 from quipu.tools.tool import ToolUse
@@ -29,7 +30,9 @@ class Answers:
         on_event: Callable[[Event], None],
         continues: bool,
         use: ToolUse | None,
+        images: Sequence[PlacedImage] = (),
     ) -> None:
+        self._images = images
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self._on_event = on_event
@@ -51,6 +54,11 @@ class Answers:
             self._on_event(answer.chunk(index))
         return answer.stopped
 
+    def _usage(self) -> Usage:
+        seen = sum(len(image.positions) for image in self._images)
+        encoded = sum(image.encoded for image in self._images)
+        return Usage(self._prompt_tokens, self._generated, self._cached, seen, encoded)
+
     def finished(self, index: int, reason: FinishReason, generated: int, cached: int) -> None:
         """See ``request.Listener``."""
         self._on_event(self.last(index, reason, generated, cached))
@@ -61,7 +69,7 @@ class Answers:
         self._generated += generated
         if index == 0:
             self._cached = cached
-        usage = None if self._unfinished else Usage(self._prompt_tokens, self._generated, self._cached)
+        usage = None if self._unfinished else self._usage()
         answer = self._answers[index]
         answer.finish()
         if reason == "stop" and answer.calls:

@@ -66,12 +66,13 @@ class Arithmetic:
                 kv_dtype=self.kv_dtype,
                 threads=self.threads,
                 identity=identity,
+                vision=checkpoint.vision,
             )
         self._refuse_native_options()
         torch_runner = _torch_runner()
         device = torch_runner.find_device(self.device)
         found: Backend = torch_runner.TorchBackend(
-            checkpoint.config, tensors, checkpoint.run_dtype(self.dtype), device, self.threads
+            checkpoint.config, tensors, checkpoint.run_dtype(self.dtype), device, self.threads, checkpoint.vision
         )
         return found
 

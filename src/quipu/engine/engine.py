@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from quipu.engine.decoding import Decoding
 from quipu.engine.kv_cache import KVCache, blocks_for, chunk_blocks_for
+from quipu.engine.pictures import Pictures
 from quipu.engine.request import Listener, Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE, Runner, Span
 from quipu.engine.scheduler import PROMPT_TOKENS, Scheduler
 from quipu.engine.speculate import Drafter, Speculation
 from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, QuipuError
+from quipu.model.image_tokens import PlacedImage
 from quipu.types import FinishReason, Sampling
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class EngineStats:
     drafted_tokens: int
     accepted_tokens: int
     verifications: int
+    encoded_images: int
 
 
 FORCED_TOKENS = 128
@@ -122,6 +125,7 @@ class Engine:
             prompt_tokens=prompt_tokens,
             mixed_prompt_tokens=mixed_prompt_tokens,
         )
+        self._pictures = Pictures(runner.encoder)
         self._decoding = Decoding(context_length, self.end_ids, self.vocabulary)
         self._speculation = Speculation(drafter, speculative_tokens)
         self._helper = ThreadPoolExecutor(1, "quipu-masks")
@@ -150,22 +154,29 @@ class Engine:
         listener: Listener,
         embed: Callable[[NDArray[np.float32]], None] | None = None,
         guides: Tokens[Guide] = (),
+        images: tuple[PlacedImage, ...] = (),
     ) -> Handle:
         """Queue a request; ``listener`` hears of it from the engine's thread.
 
         ``embed`` is called there with the mean of the prompt's final hidden states, before anything is generated.
-        ``guides``, one for each answer, constrain them. Raises InvalidRequest (empty prompt, id out of range, fewer
-        tokens than a constrained answer takes), ContextLengthExceeded, Overloaded, EngineStopped.
+        ``guides``, one for each answer, constrain them. ``images`` are the prompt's pictures. Raises InvalidRequest
+        (empty prompt, id out of range, fewer tokens than a constrained answer takes, pictures for a model that reads
+        text), ContextLengthExceeded, Overloaded, EngineStopped.
         """
         prompt = list(prompt)
         self._check(prompt, sampling, len(guides[0].grammar.shortest) if guides else 1)
+        if images and self._runner.encoder is None:
+            raise InvalidRequest("this model reads text only; ask a model that sees pictures", param="messages")
         guided: dict[int, Guide] = dict(enumerate(guides))
-        leader = Sequence(prompt, len(prompt), sampling, listener, embed=embed, guide=guided.get(0))
-        followers = [
-            Sequence(list(prompt), len(prompt), sampling, listener, index=index, leader=leader, guide=guided.get(index))
-            for index in range(1, sampling.n)
-        ]
-        sequences = [leader, *followers]
+
+        def answer(index: int, leader: Sequence | None = None) -> Sequence:
+            return Sequence(
+                list(prompt), len(prompt), sampling, listener, index, leader, guide=guided.get(index), images=images
+            )
+
+        leader = answer(0)
+        leader.embed = embed
+        sequences = [leader, *(answer(index, leader) for index in range(1, sampling.n))]
         with self._inbox:
             if self._closing:
                 raise EngineStopped("the engine is closed")
@@ -197,6 +208,7 @@ class Engine:
             drafted_tokens=self._speculation.drafted,
             accepted_tokens=self._speculation.accepted,
             verifications=self._speculation.verified,
+            encoded_images=self._pictures.encoded,
             **self._totals,
         )
 
@@ -225,6 +237,7 @@ class Engine:
         reason = "the engine was closed while this request was waiting or running"
         try:
             while self._collect():
+                self._look()
                 step = self._scheduler.schedule()
                 if step:
                     self._run(step)
@@ -232,6 +245,16 @@ class Engine:
             log.critical("the engine stops", exc_info=error)
             reason = f"the engine failed and stopped: {_cause(error)}"
         self._stop(EngineStopped(reason))
+
+    def _look(self) -> None:
+        """One piece of work for the first that waits for its pictures: the answers that run go on between pieces."""
+        waiting = next((each for each in self._scheduler.waiting if not each.ready), None)
+        if waiting is None:
+            return
+        try:
+            self._pictures.look_for(waiting)
+        except Exception as error:  # whatever the arithmetic raises, the server must outlive it and say so
+            self._lose(waiting, error)
 
     def _stop(self, error: EngineStopped) -> None:
         with self._inbox:
@@ -328,7 +351,8 @@ class Engine:
         if sequence.embed is not None:
             want = "hidden"
         tokens = sequence.tokens[start : start + count] + draft
-        return Span(tokens, start, sequence.blocks, want, sequence.chunk_blocks)
+        seen = sequence.seen(start, start + count) if sequence.images else None
+        return Span(tokens, start, sequence.blocks, want, sequence.chunk_blocks, seen)
 
     def _absorb(self, sequence: Sequence, count: int, rows: NDArray[np.float32], draft: list[int]) -> None:
         """Use what the step computed of ``count`` tokens and ``draft``."""

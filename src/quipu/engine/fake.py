@@ -19,7 +19,7 @@ from quipu.engine.engine import Engine
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.local import LocalModel
 from quipu.engine.prompt_lookup import PromptLookup
-from quipu.engine.runner import BLOCK_SIZE, PoolSize, Span
+from quipu.engine.runner import BLOCK_SIZE, Encoder, PoolSize, Span
 from quipu.model.chat_format import ChatFormat
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Facts
@@ -46,6 +46,7 @@ class FakeRunner:
         self, predict: Predict, vocabulary: int, pool: PoolSize, seconds: float = 0.0, chunk: int | None = None
     ) -> None:
         self.pool = pool
+        self.encoder: Encoder | None = None
         self.vocabulary = vocabulary
         self.closed = False
         self._predict = predict

@@ -32,6 +32,7 @@ from quipu.engine.json_fields import incomplete_fields
 from quipu.engine.json_schema import check_schema, complaint_of, patterns_in, validator
 from quipu.engine.lexer_fuel import LexerFuel
 from quipu.engine.pattern_example import pattern_example
+from quipu.engine.text_check import Check, choice_check, pattern_check
 from quipu.engine.token_mask import Masking
 from quipu.errors import EngineStopped, InvalidRequest, Overloaded
 from quipu.model.tokenizer import Tokenizer
@@ -45,7 +46,7 @@ SUSPECTS = 2
 """Tried at once."""
 MOST_WAITING = 32
 """Suspects that wait to be tried."""
-Checks = tuple[Callable[[str], str] | None, Callable[[str, int], tuple[str, ...]]]
+Checks = tuple[Check, Callable[[str, int], tuple[str, ...]]]
 MAX_TEXT = 512 << 10
 """Characters of a pattern, a grammar, or all choices. A grammar of 128 tools of common size has half of them."""
 
@@ -159,8 +160,7 @@ class GrammarCompiler:
                 "found; does it need something that contains itself?",
                 param=name,
             )
-        if check is None:
-            check = partial(_matches, matcher, vocabulary)
+        check = partial(_complaint, check, partial(_matches, matcher, vocabulary))
         fuel = LexerFuel(matcher)
         future.set_result(Grammar(vocabulary, matcher, fuel, tuple(shortest), hints, check, fields))
 
@@ -241,11 +241,17 @@ def _void(known: Future[Grammar]) -> bool:
 
 
 def _checks(constraint: Constraint, name: str) -> Checks:
-    """How a text is checked, if not by the grammar itself, and how its incomplete fields are found."""
-    if constraint.kind not in ("json_schema", "json_object"):
-        return None, lambda text, written: ()
-    schema: Any = {"type": "object"} if constraint.kind == "json_object" else constraint.value
-    return partial(complaint_of, validator(schema, name)), partial(_incomplete, schema)
+    """How a text is checked, and how its incomplete fields are found. A grammar has no reader but llguidance."""
+    value: Any = constraint.value
+    match constraint.kind:
+        case "json_schema" | "json_object":
+            schema = {"type": "object"} if constraint.kind == "json_object" else value
+            return partial(complaint_of, validator(schema, name)), partial(_incomplete, schema)
+        case "choice":
+            return choice_check(value), lambda text, written: ()
+        case "regex":
+            return pattern_check(value), lambda text, written: ()
+    return lambda text: None, lambda text, written: ()
 
 
 def _incomplete(schema: Any, text: str, written: int) -> tuple[str, ...]:
@@ -262,9 +268,15 @@ def _patterns(constraint: Constraint) -> list[str]:
     return []
 
 
+def _complaint(check: Check, otherwise: Callable[[str], str], text: str) -> str:
+    """What ``check`` says, if it can tell."""
+    said = check(text)
+    return otherwise(text) if said is None else said
+
+
 def _matches(matcher: LLMatcher, vocabulary: Vocabulary, text: str) -> str:
     fork = matcher.deep_copy()
     tokens = vocabulary.tokens.tokenize_str(text)
     if fork.try_consume_tokens(tokens) == len(tokens) and fork.is_accepting():
         return ""
-    return "it does not match the pattern, choice or grammar"
+    return "it does not match the pattern or grammar"

@@ -22,12 +22,14 @@ ROOT = b""
 """Digest of the empty prefix."""
 
 
-def extend_digest(parent: bytes, tokens: Sequence[int]) -> bytes:
+def extend_digest(parent: bytes, tokens: Sequence[int], seen: bytes = b"") -> bytes:
     """Name of the block that holds ``tokens`` (BLOCK_SIZE ids) after the prefix named ``parent``.
+
+    ``seen`` says which parts of which pictures some of them stand for.
 
     SHA-256, because a collision that a client can construct would serve it another client's cache.
     """
-    return hashlib.sha256(parent + array("q", tokens).tobytes()).digest()
+    return hashlib.sha256(parent + array("q", tokens).tobytes() + seen).digest()
 
 
 def blocks_for(tokens: int) -> int:
@@ -123,33 +125,34 @@ class KVCache:
     def start(self, sequence: Running, reusable: int) -> bool:
         """Give ``sequence`` what can be used again of its first ``reusable`` blocks, and blocks for the rest.
 
-        False where too few are free. ``sequence.computed`` is then what it need not compute.
+        Of chunked layers these are for no more than a chunk: what follows takes the place of what it passes. False
+        where too few are free. ``sequence.computed`` is then what it need not compute.
         """
         shared = self.full.match(sequence.names(reusable))
         tail: list[int] = []
         if self.chunk is not None:
             shared, tail = self._with_tail(sequence, shared)
-        needed = blocks_for(len(sequence.tokens)) - len(shared)
-        if self.full.available(shared) < needed:
+        rest = blocks_for(len(sequence.tokens)) - len(shared)
+        rest_of_chunk = 0 if self.chunk is None else min(rest, blocks_for(self.chunk) + 1 - len(tail))
+        if self.full.available(shared) < rest or self.chunked.available(tail) < rest_of_chunk:
             return False
         self.full.share(shared)
         self.chunked.share(tail)
-        sequence.blocks = shared + self.full.allocate(needed)
+        sequence.blocks = shared + self.full.allocate(rest)
         sequence.computed = len(shared) * BLOCK_SIZE
         sequence.passed = len(shared) - len(tail)
-        sequence.chunk_blocks = [0] * sequence.passed + tail
+        sequence.chunk_blocks = [0] * sequence.passed + tail + self.chunked.allocate(rest_of_chunk)
         return True
 
     def _with_tail(self, sequence: Running, shared: list[int]) -> tuple[list[int], list[int]]:
         """The longest part of ``shared`` after which chunked layers can go on, and their blocks of its last chunk."""
-        assert self.chunk is not None
-        found = [self.chunked.match([name]) for name in sequence.names(len(shared))]
-        alike = 0  # blocks there are, one after another, before the place
-        runs = [alike := alike + 1 if each else 0 for each in found]
-        for count in range(len(shared), 0, -1):
+        names, count = sequence.names(len(shared)), len(shared)
+        while count > 0:
             first = self._first_read(count * BLOCK_SIZE)
-            if runs[count - 1] >= count - first:
-                return shared[:count], [each[0] for each in found[first:count]]
+            tail = self.chunked.match(reversed(names[first:count]))
+            if len(tail) == count - first:
+                return shared[:count], tail[::-1]
+            count -= len(tail) + 1  # all these places read the block that is not there
         return [], []
 
     def grow(self, sequence: Running, tokens: int) -> bool:

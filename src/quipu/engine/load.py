@@ -102,9 +102,9 @@ def load(
     checkpoint.check_unchanged()  # a file that was written to meanwhile is weights of two models
     return_freed_memory()
 
-    def reference(ids: Sequence[int]) -> NDArray[np.float32]:
+    def reference(ids: Sequence[int], pixels: NDArray[np.float32] | None) -> NDArray[np.float32]:
         checkpoint.check_unchanged()  # it reads the files again, long after they were opened
-        return backend.reference(ids)
+        return backend.reference(ids, pixels)
 
     drafter: Drafter | None = None
     if drafting is not None:
@@ -145,6 +145,7 @@ def load(
         runner=backend.version,
         packing_loss=backend.packing_loss,
         peak_memory=backend.used_memory,
+        vision=checkpoint.config.vision,
     )
 
 
@@ -286,7 +287,7 @@ def _chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer | None) -> ChatFor
     family = next((name for name, marks in _FAMILY_MARKS.items() if marks <= tokenizer.specials.keys()), None)
     if checkpoint.chat_template is None and family is None:
         return None
-    return ChatFormat(tokenizer, checkpoint.chat_template, family)
+    return ChatFormat(tokenizer, checkpoint.chat_template, family, vision=checkpoint.config.vision)
 
 
 def _facts(checkpoint: Checkpoint, name: str | None, dtype: str) -> Facts:

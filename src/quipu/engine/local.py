@@ -22,6 +22,8 @@ from quipu.engine.prompt_length import least_tokens
 from quipu.engine.stream import Stream
 from quipu.errors import ContextLengthExceeded, InvalidRequest, MissingTemplate, QuipuError, UnsupportedCheckpoint
 from quipu.model.chat_format import ChatFormat
+from quipu.model.config import VisionConfig
+from quipu.model.image_tokens import PromptIds
 from quipu.model.tokenizer import Tokenizer
 from quipu.tools.tool import ToolUse
 from quipu.types import Completion, Constraint, Facts, Message, Prompt, Sampling, conversation, is_conversation
@@ -49,18 +51,21 @@ class LocalModel:
         chat_format: ChatFormat | None,
         *,
         sampling_defaults: Mapping[str, Any] | None = None,
-        reference: Callable[[Sequence[int]], NDArray[np.float32]] | None = None,
+        reference: Callable[[Sequence[int], NDArray[np.float32] | None], NDArray[np.float32]] | None = None,
         file_hash: Callable[[], str] | None = None,
         hardware: str = "none",
         runner: str = "none",
         packing_loss: float | None = None,
         peak_memory: Callable[[], int] = peak_memory,
+        vision: VisionConfig | None = None,
     ) -> None:
         self.engine = engine
         self.facts = facts
         self.sampling_defaults = dict(sampling_defaults or {})
         self._tokenizer = tokenizer
         self._chat_format = chat_format
+        self.vision = vision
+        """What the model sees pictures with; None if it reads text only."""
         self._reference = reference
         self._file_hash = file_hash
         self.hardware = hardware
@@ -74,6 +79,11 @@ class LocalModel:
         """Most bytes in use until now: of the accelerator, or of this process."""
         # A model that nobody holds any more must not keep its weights and its thread.
         weakref.finalize(self, engine.close)
+
+    @property
+    def sees(self) -> bool:
+        """It takes pictures in its prompts."""
+        return self.vision is not None
 
     @property
     def context_length(self) -> int:
@@ -114,7 +124,7 @@ class LocalModel:
                 "the prompt must be text, token ids, or a list of messages, not empty", param="messages"
             )
         if not is_conversation(prompt):
-            return list(cast("Sequence[int]", prompt))
+            return prompt if isinstance(prompt, PromptIds) else list(cast("Sequence[int]", prompt))
         messages = conversation(cast("Sequence[Message | Mapping[str, Any]]", prompt))
         if self._chat_format is None:
             raise MissingTemplate(
@@ -174,10 +184,11 @@ class LocalModel:
         if grammar is not None:
             grammar.check_sampling(sampling)
             guides = [grammar.guide() for _ in range(sampling.n)]
-        answers = Answers(self._tokenizer, len(prompt), sampling, on_event, continues or bool(guides), use)
+        images = prompt.images if isinstance(prompt, PromptIds) else ()
+        answers = Answers(self._tokenizer, len(prompt), sampling, on_event, continues or bool(guides), use, images)
         listener = answers if grammar is None else Checked(answers, guides, on_event, self._compiler.check)
         try:
-            return self.engine.submit(prompt, sampling, listener, guides=guides)
+            return self.engine.submit(prompt, sampling, listener, guides=guides, images=images)
         except ContextLengthExceeded as error:
             if not continues and error.param == "prompt":
                 error.param = "messages"
@@ -319,11 +330,13 @@ class LocalModel:
 
         return capabilities.run(self, capability, sampling=sampling, **given)
 
-    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def logits(self, ids: Sequence[int], pixels: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """float32 [tokens, vocabulary]: what the model predicts after each of ``ids``, for tests and research.
 
         Computed in float32 from the checkpoint itself, whatever ``dtype`` the model serves in, so that it can be
-        compared with any other implementation. Raises InvalidRequest for an id outside the vocabulary.
+        compared with any other implementation. ``pixels``: tiles of the prompt's pictures, float32
+        [tiles, 3, height, width] from -1 to 1, those of all pictures one after the other; ``ids`` has a patch token for
+        each of their vectors. Raises InvalidRequest for an id outside the vocabulary, or pixels that do not fit.
         """
         if self._reference is None:
             raise UnsupportedCheckpoint(
@@ -333,7 +346,19 @@ class LocalModel:
         vocabulary = self.facts.vocabulary
         if not ids or not all(0 <= token < vocabulary for token in ids):
             raise InvalidRequest(f"ids must be one or more token ids from 0 to {vocabulary - 1}", param="ids")
-        return self._reference(ids)
+        if pixels is not None:
+            self._check_pixels(pixels)
+        return self._reference(ids, pixels)
+
+    def _check_pixels(self, pixels: NDArray[np.float32]) -> None:
+        if self.vision is None:
+            raise InvalidRequest("this model reads text only: it has no use for pixels", param="pixels")
+        side = self.vision.tile_size
+        if pixels.dtype != np.float32 or pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
+            raise InvalidRequest(
+                f"pixels are {pixels.dtype} {list(pixels.shape)}; this model wants float32 [tiles, 3, {side}, {side}]",
+                param="pixels",
+            )
 
     def close(self) -> None:
         """Stop the engine and free the weights. What is still running fails with EngineStopped. Idempotent."""

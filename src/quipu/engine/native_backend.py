@@ -16,11 +16,13 @@ from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
 from quipu.engine.native_plan import layer_states, output_logits
 from quipu.engine.native_runner import NativeRunner
+from quipu.engine.native_vision import NativeEncoder
 from quipu.engine.packed import packed_weights
 from quipu.engine.packed_file import VERSION
 from quipu.engine.packing import packed_kinds
 from quipu.engine.runner import BLOCK_SIZE, PoolSize
 from quipu.model.config import ModelConfig
+from quipu.model.image_tokens import place_vectors
 from quipu.model.weights import EMBEDDING, OUTPUT, Tensor
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class NativeBackend:
         kv_dtype: str = "auto",
         threads: int | None = None,
         identity: Mapping[str, Any] | None = None,
+        vision: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._config, self._tensors = config, tensors
         footprint = Footprint.of(config, tensors, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype)
@@ -50,7 +53,9 @@ class NativeBackend:
         self._identity = None if identity is None else {**identity, "dtype": dtype, "quantize": quantize}
         self._threads = threads or len(os.sched_getaffinity(0))
         self.dtype, self.kv_dtype = footprint.dtype, footprint.kv_dtype
-        self.weights_bytes = footprint.weights_bytes
+        self._vision = vision or {}
+        self._vision_kind = "auto" if quantize is None else "Q8_0"
+        self.weights_bytes = footprint.weights_bytes + sum(each.nbytes for each in self._vision.values())
         self.block_bytes = footprint.kv_bytes_per_token * BLOCK_SIZE
         self.chunk_block_bytes = footprint.chunk_bytes_per_token * BLOCK_SIZE
         self.chunk = config.chunk if self.chunk_block_bytes else None
@@ -74,18 +79,42 @@ class NativeBackend:
         self.packing_loss = weights.loss
         if weights.loss:
             log.info("packing the weights lost %.1e of them (root mean square)", weights.loss)
-        return NativeRunner(self._config, weights, pool, kv_dtype=self.kv_dtype, threads=self._threads)
+        return NativeRunner(
+            self._config, weights, pool, kv_dtype=self.kv_dtype, threads=self._threads, encoder=self._encoder()
+        )
 
-    def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def _encoder(self) -> NativeEncoder | None:
+        if self._config.vision is None or not self._vision:
+            return None
+        return NativeEncoder(
+            self._config.vision,
+            self._vision,
+            self._vision_kind,
+            threads=self._threads,
+            instructions=native.instruction_sets()[0],
+        )
+
+    def reference(self, ids: Sequence[int], pixels: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Layer by layer, so that no more than one of them is in memory in float32."""
         embedding = self._tensors[EMBEDDING]
         state = embedding.float32()[list(ids)]
+        if pixels is not None:
+            place_vectors(state, ids, self._config.vision, self._encoded(pixels))
         for index in range(self._config.layers):
             layer = self._float32(f"model.layers.{index}.")
             state = layer_states(self._config, layer, index, state, self._threads)
         names = [name for name in (OUTPUT, "model.norm.weight") if name in self._tensors]
         head = self._float32(*names, *([] if OUTPUT in names else [EMBEDDING]))
         return output_logits(self._config, head, state, self._threads)
+
+    def _encoded(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self._config.vision is not None
+        encoder = NativeEncoder(
+            self._config.vision, self._vision, "F32", threads=self._threads, instructions=native.instruction_sets()[0]
+        )
+        *_, vectors = encoder.encode(pixels)
+        assert vectors is not None
+        return vectors
 
     def _float32(self, *prefixes: str) -> Any:
         tensors = {name: tensor for name, tensor in self._tensors.items() if name.startswith(prefixes)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quipu import native
 from quipu.engine.native_plan import add_model, integers
 from quipu.engine.packed import PackedWeights
-from quipu.engine.runner import BLOCK_SIZE, PoolSize, Span
+from quipu.engine.runner import BLOCK_SIZE, Encoder, PoolSize, Span
 from quipu.model.config import ModelConfig
 
 
@@ -36,10 +36,11 @@ class NativeRunner:
         kv_dtype: str = "f16",
         threads: int | None = None,
         instructions: str | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         if native.BLOCK_SIZE != BLOCK_SIZE:
             raise RuntimeError("the kernels were built for another size of cache blocks; build them again")
-        self.pool, self._chunk = pool, config.chunk
+        self.pool, self.encoder, self._chunk = pool, encoder, config.chunk
         self.vocabulary = config.vocabulary
         self.instructions = instructions or native.instruction_sets()[0]
         plan = native.Plan(threads or len(os.sched_getaffinity(0)), self.instructions)
@@ -63,6 +64,7 @@ class NativeRunner:
             integers([row for rows in (*scored, *hidden) for row in rows]),
             sum(map(len, scored)),
             self._chunk_tables(spans, needed),
+            *_given(spans),
         )
         counts = [len(rows) for rows in scored]
         logits = self._plan.read(self._logits, sum(counts))
@@ -94,6 +96,20 @@ class NativeRunner:
     def close(self) -> None:
         """Drop the plan and the cache."""
         self._plan = None
+
+
+def _given(spans: Sequence[Span]) -> tuple[NDArray[np.int32], NDArray[np.float32]] | tuple[None, None]:
+    """Rows of the step whose embeddings are given, and what they are."""
+    rows, values = [], []
+    start = 0
+    for span in spans:
+        if span.seen is not None:
+            rows.append(span.seen[0] + start)
+            values.append(span.seen[1])
+        start += len(span.tokens)
+    if not rows:
+        return None, None
+    return np.concatenate(rows).astype(np.int32), np.ascontiguousarray(np.concatenate(values))
 
 
 def _wanted_rows(spans: Sequence[Span]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:

@@ -32,6 +32,9 @@ def _said(message: Any) -> str:
 
 
 def _content(message: Any) -> str:
-    """The text of ``message``, a Message or a mapping, if it has one that is plain."""
+    """The text of ``message``, a Message or a mapping; of one in parts, that of all of them."""
     content = message.get("content") if isinstance(message, Mapping) else getattr(message, "content", None)
+    if isinstance(content, list | tuple):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""

@@ -23,6 +23,7 @@ from quipu.errors import (
     RemoteFailed,
     WrongKey,
 )
+from quipu.picture import Image
 from quipu.tools.tool import ToolUse
 from quipu.tools.written import json_text
 from quipu.types import (
@@ -290,12 +291,18 @@ def _message(message: Message) -> Any:
     ]
     known = {
         "role": message.role,
-        "content": message.content,
+        "content": _content(message),
         "name": message.name,
         "tool_calls": calls or None,
         "tool_call_id": message.tool_call_id,
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _content(message: Message) -> Any:
+    if not message.parts:
+        return message.content
+    return [part.as_part() if isinstance(part, Image) else {"type": "text", "text": part} for part in message.parts]
 
 
 def _prompt_field(prompt: Prompt) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quipu.engine.kv_cache import ROOT, extend_digest
 from quipu.engine.runner import BLOCK_SIZE
 from quipu.errors import QuipuError
+from quipu.model.image_tokens import PlacedImage
 from quipu.types import FinishReason, Sampling
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Sequence:
     ``passed`` are not held any more; ``digests`` the names of full ones (see ``names``). ``leader`` is the first
     sequence of a request with n > 1: the others wait until it has computed the prompt and then share its blocks.
     ``embed``, if set, is called with the mean of the prompt's final hidden states, float32 [hidden size]. ``guide``
-    says which tokens may come next, if the answer is constrained.
+    says which tokens may come next, if the answer is constrained. ``images`` are the prompt's pictures and ``vectors``
+    what they became, None until then; ``ready`` once all have.
     """
 
     tokens: list[int]
@@ -81,12 +83,41 @@ class Sequence:
     embed: Callable[[NDArray[np.float32]], None] | None = None
     hidden_sum: NDArray[np.float64] | None = None
     guide: Guide | None = None
+    images: tuple[PlacedImage, ...] = ()
+    vectors: list[NDArray[np.float32] | None] = field(default_factory=list)
+    ready: bool = True
+    marks: dict[int, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images:
+            self.vectors, self.ready = [None] * len(self.images), False
+            for image in self.images:
+                self._mark(image)
+
+    def _mark(self, image: PlacedImage) -> None:
+        """Blocks with parts of a picture are named by it and by which parts, for its tokens are those of any other."""
+        blocks, parts = np.unique(image.positions // BLOCK_SIZE, return_index=True)
+        for block, part in zip(blocks.tolist(), parts.tolist(), strict=True):
+            mark = image.tiles.digest + part.to_bytes(8, "little")
+            self.marks[block] = self.marks.get(block, b"") + mark
+
+    def seen(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        """Which of the tokens from ``start`` to ``end`` are parts of pictures, counted from ``start``, and their
+        vectors; None if none is."""
+        rows, values = [], []
+        for image, vectors in zip(self.images, self.vectors, strict=True):
+            first, last = np.searchsorted(image.positions, (start, end))
+            if first < last and vectors is not None:
+                rows.append(image.positions[first:last] - start)
+                values.append(vectors[first:last])
+        return (np.concatenate(rows), np.concatenate(values)) if rows else None
 
     def names(self, blocks: int) -> list[bytes]:
         """Digests of its first ``blocks`` full blocks. Hashed once: a long prompt may be looked up at every step."""
         for place in range(len(self.digests), blocks):
             parent = self.digests[-1] if self.digests else ROOT
-            self.digests.append(extend_digest(parent, self.tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE]))
+            tokens = self.tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE]
+            self.digests.append(extend_digest(parent, tokens, self.marks.get(place, b"")))
         return self.digests[:blocks]
 
     @property

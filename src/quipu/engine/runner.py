@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,8 @@ class Span:
     layers whose attention is chunked, in a pool of their own: empty where the model has none, and any number where a
     block lies wholly before the chunk of ``start``, for it is never read. ``want`` says which rows of logits
     come back: the last one, all of them (prompt log-probabilities, guesses to verify), or none (a prompt not finished
-    yet); ``hidden`` asks for the final hidden states of all of them instead (embeddings).
+    yet); ``hidden`` asks for the final hidden states of all of them instead (embeddings). ``seen``: which of ``tokens``
+    are parts of pictures, int64 [n], and the vectors that take the place of their embeddings, float32 [n, hidden size].
     """
 
     tokens: Sequence[int]
@@ -31,6 +32,7 @@ class Span:
     blocks: Sequence[int]
     want: str = "last"  # "last" | "all" | "none" | "hidden"
     chunk_blocks: Sequence[int] = ()
+    seen: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,15 @@ class PoolSize:
 
     blocks: int
     chunk_blocks: int = 0
+
+
+class Encoder(Protocol):
+    """What makes vectors of pictures."""
+
+    def encode(self, pixels: NDArray[np.float32]) -> Iterator[NDArray[np.float32] | None]:
+        """Of tiles, float32 [tiles, 3, side, side]: None after each piece of the work, which is short; at last the
+        vectors, float32 [tiles * tokens of one, hidden size]."""
+        ...
 
 
 class Runner(Protocol):
@@ -52,6 +63,8 @@ class Runner(Protocol):
     pool: PoolSize
     vocabulary: int
     exact: bool
+    encoder: Encoder | None
+    """None where the model reads text only."""
 
     def step(self, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         """Run ``spans`` together: write their keys and values to the cache, return for each the logits it wants.
@@ -99,6 +112,9 @@ class Backend(Protocol):
         """Load the weights and make room for ``pool``."""
         ...
 
-    def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """float32 [tokens, vocabulary] in float32 arithmetic, straight from the checkpoint."""
+    def reference(self, ids: Sequence[int], pixels: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """float32 [tokens, vocabulary] in float32 arithmetic, straight from the checkpoint.
+
+        ``pixels``: tiles of pictures, float32 [tiles, 3, side, side], in the order of the patches among ``ids``.
+        """
         ...

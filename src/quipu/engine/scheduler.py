@@ -134,7 +134,7 @@ class Scheduler:
         for sequence in list(self.waiting):
             if len(admitted) >= places or len(self.running) >= self.concurrency:
                 break
-            if self._waits_for_leader(sequence):
+            if not sequence.ready or self._waits_for_leader(sequence):
                 continue
             if not self._start(sequence):
                 break

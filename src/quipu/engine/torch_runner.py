@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
-from quipu.engine.runner import BLOCK_SIZE, PoolSize, Span
+from quipu.engine.runner import BLOCK_SIZE, Encoder, PoolSize, Span
 from quipu.errors import InvalidRequest
 from quipu.model.attention import Extent, PagedCache
 from quipu.model.checkpoint import memory_plan
 from quipu.model.config import ModelConfig
-from quipu.model.decoder import Tensors
+from quipu.model.decoder import Loader, Tensors
+from quipu.model.image_tokens import patch_rows
 from quipu.model.llama import Llama, reference_logits
+from quipu.model.vision import VisionEncoder
 
 
 def find_device(device: str) -> torch.device:
@@ -41,11 +44,19 @@ class TorchBackend:
     version = f"torch {torch.__version__}"
 
     def __init__(
-        self, config: ModelConfig, tensors: Tensors, dtype: str, device: torch.device, threads: int | None
+        self,
+        config: ModelConfig,
+        tensors: Tensors,
+        dtype: str,
+        device: torch.device,
+        threads: int | None,
+        vision: Tensors | None = None,
     ) -> None:
         plan = memory_plan(config, dtype=dtype, context=BLOCK_SIZE, concurrency=1, block_size=BLOCK_SIZE)
         self.dtype = dtype
-        self.weights_bytes = plan.weights_bytes
+        self._vision = vision or {}
+        item = getattr(torch, dtype).itemsize
+        self.weights_bytes = plan.weights_bytes + item * sum(math.prod(each.shape) for each in self._vision.values())
         self.block_bytes = plan.kv_bytes_per_token * BLOCK_SIZE
         self.chunk_block_bytes = plan.chunk_bytes_per_token * BLOCK_SIZE
         self.chunk = config.chunk if self.chunk_block_bytes else None
@@ -70,11 +81,41 @@ class TorchBackend:
         dtype = getattr(torch, self.dtype)
         network = Llama(self._config, self._tensors, dtype, self._device, progress=progress)
         network.pack()
-        return TorchRunner(network, pool)
+        sees = self._config.vision is not None and bool(self._vision)
+        encoder = TorchEncoder(self._encoder(dtype, self._device)) if sees else None
+        return TorchRunner(network, pool, encoder)
 
-    def reference(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def reference(self, ids: Sequence[int], pixels: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """See ``llama.reference_logits``."""
-        return np.asarray(reference_logits(self._config, self._tensors, ids).numpy())
+        given = None
+        if pixels is not None:
+            *_, vectors = TorchEncoder(self._encoder(torch.float32, torch.device("cpu"))).encode(pixels)
+            assert vectors is not None
+            rows = patch_rows(ids, self._config.vision, len(vectors))
+            given = torch.from_numpy(rows), torch.from_numpy(vectors)
+        return np.asarray(reference_logits(self._config, self._tensors, ids, given).numpy())
+
+    def _encoder(self, dtype: torch.dtype, device: torch.device) -> VisionEncoder:
+        assert self._config.vision is not None
+        return VisionEncoder(self._config.vision, Loader(self._vision, dtype, device))
+
+
+class TorchEncoder:
+    """See ``runner.Encoder``; a layer of one tile is a piece of its work."""
+
+    def __init__(self, network: VisionEncoder) -> None:
+        self._network = network
+
+    def encode(self, pixels: NDArray[np.float32]) -> Iterator[NDArray[np.float32] | None]:
+        """See ``runner.Encoder``."""
+        found = []
+        for tile in torch.from_numpy(pixels).to(self._network.projector.device, self._network.projector.dtype):
+            steps = []
+            for state in self._network.steps(tile[None]):
+                steps = [state]
+                yield None
+            found.append(steps[0][0].float().cpu().numpy())
+        yield np.concatenate(found)
 
 
 class TorchRunner:
@@ -82,8 +123,8 @@ class TorchRunner:
 
     exact = False  # a matrix product rounds by the shape of its batch
 
-    def __init__(self, network: Llama, pool: PoolSize) -> None:
-        self.pool = pool
+    def __init__(self, network: Llama, pool: PoolSize, encoder: Encoder | None = None) -> None:
+        self.pool, self.encoder = pool, encoder
         self.vocabulary = network.config.vocabulary
         self._network: Llama | None = network
         self._device = network.embedding.device
@@ -102,13 +143,22 @@ class TorchRunner:
             [Extent(span.start, len(span.tokens), span.blocks) for span in spans],
             [Extent(span.start, len(span.tokens), span.chunk_blocks) for span in spans],
         )
-        hidden = self._network(self._indices(tokens), self._indices(positions), attend)
+        hidden = self._network(self._indices(tokens), self._indices(positions), attend, self._given(spans))
         states = hidden.split([len(span.tokens) for span in spans])
         results = self._logits(self._network, hidden, spans)
         return [
             state.float().cpu().numpy() if span.want == "hidden" else result
             for span, state, result in zip(spans, states, results, strict=True)
         ]
+
+    def _given(self, spans: Sequence[Span]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Rows of the step whose embeddings are given, and what they are."""
+        starts = np.cumsum([0, *(len(span.tokens) for span in spans)])
+        given = [(span.seen[0] + start, span.seen[1]) for span, start in zip(spans, starts, strict=False) if span.seen]
+        if not given:
+            return None
+        rows, values = (torch.from_numpy(np.concatenate(each)).to(self._device) for each in zip(*given, strict=True))
+        return rows, values
 
     def _logits(self, network: Llama, hidden: torch.Tensor, spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         rows, counts = _wanted_rows(spans)

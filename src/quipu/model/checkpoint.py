@@ -22,8 +22,9 @@ from quipu.model.files import FileState, check_same, check_unchanged, file_state
 from quipu.model.folder import TokenizerSource
 from quipu.model.gguf import GGUFFile, read_gguf
 from quipu.model.known import cached_snapshot, known_models
+from quipu.model.projector import PATTERN, find_projector, read_projector
 from quipu.model.safetensors import INDEX, read_index, read_safetensors, read_sharded
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, in_half_rotation, parameter_count
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, check_vision, in_half_rotation, parameter_count
 
 Format = Literal["gguf", "safetensors", "pth", "config"]
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -135,7 +136,7 @@ def _open(path: Path, name: str) -> Checkpoint:
             return _open_huggingface(path, name)
         if any(path.glob("consolidated.*.pth")) and (path / "params.json").exists():
             return _open_meta(path, name)
-        files = sorted(path.glob("*.gguf"))
+        files = sorted(set(path.glob("*.gguf")) - set(path.glob(PATTERN)))
     if len({re.sub(r"-\d{5}-of-\d{5}\.gguf$", "", file.name) for file in files}) > 1:
         raise CheckpointError(f"{path} holds several models; give one: {', '.join(file.name for file in files)}")
     if files:
@@ -202,13 +203,19 @@ def _open_gguf(path: Path, name: str) -> Checkpoint:
     )
     tensors, vision = names_gguf.canonical_tensors(file, config)
     check_names(config, tensors, source=str(path))
+    files = file.paths
+    projector = find_projector(path) if config.architecture == "llama4" else None
+    if projector is not None:
+        config, vision = read_projector(projector, file.metadata, config)
+        files = (*files, projector)
+    config = check_vision(config, vision, source=str(projector or path))
     return Checkpoint(
         path=path,
         format="gguf",
         name=name,
         config=config,
         tensors=tensors,
-        files=file.paths,
+        files=files,
         metadata=file.metadata,
         chat_template=_text(file, "tokenizer.chat_template"),
         eos_ids=_gguf_eos_ids(file),
@@ -286,6 +293,7 @@ def _with_side_files(
     weights: list[Path],
 ) -> Checkpoint:
     check_names(config, tensors, source=str(folder))
+    config = check_vision(config, vision, source=str(folder))
     return Checkpoint(
         path=folder,
         format=file_format,

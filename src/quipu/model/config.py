@@ -21,6 +21,9 @@ MOST_EXPERTS = 1 << 12
 MOST_EXPERTS_IN_ALL = 1 << 16
 MOST_CONTEXT = 1 << 31
 
+LLAMA4_PATCH = 200092
+"""Llama 4's token for a part of a picture, where a file does not say it."""
+
 USE_LLAMA = "use a Llama-architecture checkpoint (Llama 3.x, Llama 4, SmolLM2 and the like)"
 UNQUANTISED = "use the unquantised checkpoint, or a GGUF file (Q4_0 to Q8_0, Q4_K to Q6_K)"
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from quipu.model.config import (
+    LLAMA4_PATCH,
     MOST_CONTEXT,
     MOST_EXPERTS,
     MOST_HEADS,
@@ -158,7 +159,7 @@ def _vision(outer: Fields) -> VisionConfig | None:
         adapter_size=fields.integer("vision_output_dim", most=MOST_WIDTH),
         shuffle=round(1 / ratio),
         rope_theta=_rope_theta(fields, 10000.0),
-        patch_token=outer.integer("image_token_index", most=MOST_VOCABULARY, default=200092),
+        patch_token=outer.integer("image_token_index", most=MOST_VOCABULARY, default=LLAMA4_PATCH),
     )
     return consistent_vision(config, fields.source)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from quipu.model.config import (
+    LLAMA4_PATCH,
     MOST_CONTEXT,
     MOST_EXPERTS,
     MOST_HEADS,
@@ -18,14 +19,16 @@ from quipu.model.config import (
     Experts,
     ModelConfig,
     Temperature,
+    VisionConfig,
     consistent,
+    consistent_vision,
     every,
     head_size,
 )
 from quipu.model.fields import Fields
 from quipu.model.frequencies import Rope, RopeScaling
 
-_LLAMA_4_FIELDS = ("moe_args", "nope_layer_interval", "attention_chunk_size", "ffn_exp", "use_qk_norm")
+_LLAMA_4_FIELDS = ("moe_args", "vision_args", "nope_layer_interval", "attention_chunk_size", "ffn_exp", "use_qk_norm")
 
 
 def from_meta(
@@ -127,6 +130,7 @@ def _llama4(fields: Fields, dense: ModelConfig) -> ModelConfig:
         pair_rotation=True,
         query_key_norm=fields.flag("use_qk_norm"),
         temperature=temperature,
+        vision=_vision(fields),
     )
 
 
@@ -147,3 +151,33 @@ def _experts(fields: Fields, dense: ModelConfig) -> Experts | None:
         intermediate_size=_width(fields, int(fields.number("ffn_exp", default=4.0) * dense.hidden_size), share),
         layers=every(step, dense.layers),
     )
+
+
+def _vision(fields: Fields) -> VisionConfig | None:
+    given = fields.nested("vision_args")
+    if given is None:
+        return None
+    hidden = given.integer("dim", most=MOST_WIDTH)
+    config = VisionConfig(
+        hidden_size=hidden,
+        intermediate_size=round(given.number("mlp_ratio") * hidden),
+        layers=given.integer("n_layers", most=MOST_LAYERS),
+        heads=given.integer("n_heads", most=MOST_HEADS),
+        tile_size=_side(given, "image_size"),
+        patch_size=_side(given, "patch_size"),
+        adapter_size=given.integer("output_dim", most=MOST_WIDTH),
+        shuffle=round(1 / given.number("pixel_shuffle_ratio")),
+        rope_theta=10000.0,
+        patch_token=LLAMA4_PATCH,
+    )
+    return consistent_vision(config, given.source)
+
+
+def _side(fields: Fields, name: str) -> int:
+    size = fields.nested(name)
+    if size is None:
+        fields.damaged(name, "is missing")
+    side = size.integer("height", most=MOST_WIDTH)
+    if size.integer("width", most=MOST_WIDTH) != side:
+        fields.unsupported(name, "tiles and patches are squares")
+    return side

@@ -5,13 +5,14 @@ Meta's prompt format of Llama 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quipu.errors import InvalidRequest
+from quipu.model.config import VisionConfig
 from quipu.model.image import Tiles
 
 PATCH = "<|patch|>"
@@ -20,12 +21,16 @@ PLACEHOLDER = "<|image|>"
 _MARKS = ("<|image_start|>", "<|image_end|>", "<|tile_x_separator|>", "<|tile_y_separator|>", PLACEHOLDER, PATCH)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class PlacedImage:
-    """A picture in a prompt: ``positions``, int64 [vectors], of the tokens that its vectors take the place of."""
+    """A picture in a prompt: ``positions``, int64 [vectors], of the tokens that its vectors take the place of.
+
+    ``encoded`` once its vectors had to be made for this prompt: they were not known from another one.
+    """
 
     tiles: Tiles
     positions: NDArray[np.int64]
+    encoded: bool = False
 
 
 class PromptIds(list[int]):
@@ -70,3 +75,23 @@ def placed(ids: Iterable[int], patch: int, images: Iterable[Tiles]) -> PromptIds
         )
     prompt.images = tuple(found)
     return prompt
+
+
+def patch_rows(ids: Sequence[int], vision: VisionConfig | None, vectors: int) -> NDArray[np.int64]:
+    """Where in ``ids`` the patches of pictures are, int64 [vectors]. Raises InvalidRequest if they are not as many."""
+    if vision is None:
+        raise InvalidRequest("this model reads text only: it has no use for pixels", param="pixels")
+    rows = np.flatnonzero(np.asarray(ids, np.int64) == vision.patch_token)
+    if len(rows) != vectors:
+        raise InvalidRequest(
+            f"the ids have {len(rows)} tokens {vision.patch_token} for parts of pictures, and the pixels are {vectors}",
+            param="pixels",
+        )
+    return rows
+
+
+def place_vectors(
+    states: NDArray[np.float32], ids: Sequence[int], vision: VisionConfig | None, vectors: NDArray[np.float32]
+) -> None:
+    """Put ``vectors`` where the patches of ``ids`` are among ``states``, [tokens, hidden size]. Raises as above."""
+    states[patch_rows(ids, vision, len(vectors))] = vectors

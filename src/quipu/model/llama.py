@@ -64,10 +64,17 @@ class Llama(nn.Module):
             if isinstance(module, Linear) and module.weight.data_ptr() != self.embedding.data_ptr():
                 module.pack()
 
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """tokens and positions int64 [T] -> the final, normed hidden state [T, D]."""
+    def forward(
+        self, tokens: Tensor, positions: Tensor, attend: Attend, given: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """tokens and positions int64 [T] -> the final, normed hidden state [T, D].
+
+        ``given``: rows, int64 [n], whose embeddings are not their tokens', and what they are, [n, D].
+        """
         placed = Positions(positions, self.config, self.inverse_frequencies, self.dtype)
         x = functional.embedding(tokens, self.embedding)
+        if given is not None:
+            x = x.index_copy(0, given[0], given[1].to(x.dtype))
         for layer in self.layers:
             x = layer(x, placed, attend)
         hidden: Tensor = self.norm(x)
@@ -80,8 +87,12 @@ class Llama(nn.Module):
 
 
 @torch.inference_mode()
-def reference_logits(config: ModelConfig, tensors: Tensors, tokens: Sequence[int]) -> Tensor:
+def reference_logits(
+    config: ModelConfig, tensors: Tensors, tokens: Sequence[int], given: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """float32 [T, vocabulary] by one full forward in float32, whatever the checkpoint is stored as.
+
+    ``given``: see Llama.forward.
 
     Layers are dequantised one at a time and dropped again, so this needs memory for one of them, not for a
     float32 copy of the model.
@@ -92,6 +103,8 @@ def reference_logits(config: ModelConfig, tensors: Tensors, tokens: Sequence[int
     positions = Positions(torch.arange(len(tokens)), config, inverse_frequencies, torch.float32)
     attend = whole_sequence(config)
     x = functional.embedding(torch.tensor(tokens), embedding)
+    if given is not None:
+        x = x.index_copy(0, *given)
     for index in range(config.layers):
         x = decoder_layer(config, index, load)(x, positions, attend)
     x = RMSNorm(load("model.norm"), config.norm_epsilon)(x)

@@ -7,6 +7,8 @@ C channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -96,13 +98,21 @@ class VisionEncoder(nn.Module):
         angles = torch.from_numpy(vision_angles(config)).to(self.projector.device)
         self.cosines, self.sines = angles.cos(), angles.sin()
 
-    @torch.inference_mode()
     def forward(self, tiles: Tensor) -> Tensor:
         """float [N, 3, side, side] -> [N, tokens of a tile, D of the text model]."""
-        x = self.embed(tiles.to(self.projector.dtype))
+        *_, vectors = self.steps(tiles)
+        return vectors
+
+    def steps(self, tiles: Tensor) -> Iterator[Tensor]:
+        """What ``forward`` computes, layer by layer: the state after each, the last time the vectors."""
+        with torch.inference_mode():
+            x = self.embed(tiles.to(self.projector.dtype))
         for layer in self.layers:
-            x = layer(x, self.cosines, self.sines)
-        return functional.linear(self.adapt(self.norm_after(x)), self.projector)
+            yield x
+            with torch.inference_mode():
+                x = layer(x, self.cosines, self.sines)
+        with torch.inference_mode():
+            yield functional.linear(self.adapt(self.norm_after(x)), self.projector)
 
     def embed(self, tiles: Tensor) -> Tensor:
         """Patches, row by row, the class token last: [N, P + 1, C], normed."""

@@ -295,16 +295,29 @@ def is_harmless(name: str) -> bool:
 
 def check_names(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:
     """Raise one DamagedCheckpoint unless ``tensors`` are exactly the weights of ``config``, each of its shape."""
-    expected = tensor_shapes(config)
+    _check(tensor_shapes(config), tensors, f"{config.layers}-layer {_FAMILIES[config.architecture]}", source)
+
+
+def check_vision(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> ModelConfig:
+    """``config`` with what it sees with, if ``tensors`` are exactly that encoder; without, if there are none.
+
+    Raises DamagedCheckpoint as check_names does.
+    """
+    if not tensors or config.vision is None:
+        return replace(config, vision=None)
+    _check(vision_shapes(config.vision, config.hidden_size), tensors, "vision encoder", source)
+    return config
+
+
+def _check(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], what: str, source: str) -> None:
     missing = [name for name in expected if name not in tensors]
     left_over = [name for name in tensors if name not in expected]
     if missing or left_over:
         found = (("missing", missing), ("left over", left_over))
         parts = [f"{len(names)} {word}: {_listed(names)}" for word, names in found if names]
-        family = _FAMILIES[config.architecture]
         raise DamagedCheckpoint(
-            f"{source} does not hold the tensors of a {config.layers}-layer {family} ({'; '.join(parts)}). The "
-            " configuration belongs to other weights, or a file is incomplete: download both again"
+            f"{source} does not hold the tensors of a {what} ({'; '.join(parts)}). The "
+            "configuration belongs to other weights, or a file is incomplete: download both again"
         )
     wrong = [
         f"{name} is {list(tensors[name].shape)}, expected {list(shape)}"

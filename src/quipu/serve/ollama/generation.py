@@ -16,7 +16,7 @@ from quipu.errors import InvalidRequest, QuipuError
 from quipu.serve.metrics import LEFT
 from quipu.serve.ollama.errors import OllamaRoute, message_body
 from quipu.serve.ollama.names import served_name
-from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields, Options
+from quipu.serve.ollama.schemas import ChatRequest, GenerateRequest, GenerationFields, Options, with_images
 from quipu.serve.openai.answer import begin, incomplete_field
 from quipu.serve.openai.generation import Generation, unless_disconnected
 from quipu.serve.openai.sse import EventStream, encode
@@ -68,7 +68,8 @@ def _prompt(body: GenerateRequest) -> Prompt | None:
     if body.raw:
         return body.prompt
     system = [{"role": "system", "content": body.system}] if body.system else []
-    return [*system, {"role": "user", "content": body.prompt}]
+    asked = {"role": "user", "content": body.prompt}
+    return [*system, with_images({**asked, "images": body.images} if body.images else asked, "images")]
 
 
 async def _respond(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from quipu.errors import InvalidRequest
 from quipu.serve.openai.response_format import Asked, of_format
 from quipu.serve.openai.schemas import Inputs, Schema, Stops, Tools, fault
 from quipu.tools.tool import ToolUse
@@ -23,7 +24,6 @@ NEUTRAL_OPTIONS: Mapping[str, tuple[Any, ...]] = {
 }
 NEUTRAL_FIELDS: Mapping[str, tuple[Any, ...]] = {
     "context": ([],),
-    "images": ([],),
     "logprobs": (False,),
     "suffix": ("",),
     "template": ("",),
@@ -107,6 +107,18 @@ class GenerationFields(Schema):
         return of_format(self.format)
 
 
+def with_images(message: dict[str, Any], where: str) -> dict[str, Any]:
+    """``message`` with its ``images``, texts in base64, as parts before its text. Raises InvalidRequest."""
+    images = message.pop("images", None)
+    if images is None:
+        return message
+    if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
+        raise InvalidRequest(f"{where} must be a list of pictures in base64, got {images!r:.80}", param=where)
+    # A data URL names a type that nobody looks at: what a picture is, its first bytes tell.
+    parts = [{"type": "image_url", "image_url": {"url": f"data:image;base64,{each}"}} for each in images]
+    return {**message, "content": [*parts, {"type": "text", "text": message.get("content") or ""}]}
+
+
 class ChatRequest(GenerationFields):
     """Answer a conversation; without messages, only load the model."""
 
@@ -114,14 +126,20 @@ class ChatRequest(GenerationFields):
     tools: Tools = None
 
     def turns(self) -> list[dict[str, Any]]:
-        """The messages without fields that ask for nothing: tools write ``images`` where there are none."""
+        """The messages without fields that ask for nothing: tools write ``images`` where there are none.
+
+        Raises InvalidRequest for pictures that are not a list of texts in base64.
+        """
         return [
-            {
-                RENAMED.get(name, name): value
-                for name, value in message.items()
-                if name not in MAY_BE_EMPTY or value not in (None, [], "")
-            }
-            for message in self.messages or []
+            with_images(
+                {
+                    RENAMED.get(name, name): value
+                    for name, value in message.items()
+                    if name not in MAY_BE_EMPTY or value not in (None, [], "")
+                },
+                f"messages[{place}].images",
+            )
+            for place, message in enumerate(self.messages or [])
         ]
 
     def tool_use(self) -> ToolUse | None:
@@ -134,12 +152,15 @@ class GenerateRequest(GenerationFields):
 
     prompt: str | None = None
     system: str | None = None
+    images: list[str] | None = None
     raw: bool | None = None
 
     @model_validator(mode="after")
     def _raw_is_all(self) -> GenerateRequest:
         if self.raw and self.system:
             raise fault("system is not used when raw is true; write it into the prompt", "system")
+        if self.raw and self.images:
+            raise fault("images are shown in a chat; raw has none", "images")
         return self
 
 

@@ -97,7 +97,8 @@ async def begin(
     try:
         sampling = loan.model.sampling(fields.sampling())
         grammar = await _grammar(loan.model, fields.constraint(), use, service.limits.request_seconds)
-        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits, grammar, use)
+        clock = service.clock(fields.model)
+        generation = Generation(loan, prompts, sampling, clock, service.limits, grammar, use, service.remote_images)
     except BaseException:
         loan.give_back()
         raise
@@ -153,7 +154,8 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens}
+        | ({"image_tokens": usage.image_tokens, "encoded_images": usage.encoded_images} if usage.image_tokens else {}),
         "completion_tokens_details": {
             "reasoning_tokens": 0,
             "accepted_prediction_tokens": 0,

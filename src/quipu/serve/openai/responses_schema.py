@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator
 
 from quipu.errors import InvalidRequest, check_fields
+from quipu.picture import Image
 from quipu.serve.openai.response_format import Asked, of_response_format
 from quipu.serve.openai.schemas import Schema, ToolChoice, Tools, fault
 from quipu.tools.tool import Tool, ToolUse
@@ -144,7 +145,33 @@ def _turn(item: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise InvalidRequest(
             f"{where}.role is {role!r:.80}; it must be one of system, developer, user, assistant", param=f"{where}.role"
         )
-    return {"role": role, "content": _text(item.get("content"), f"{where}.content")}
+    return {"role": role, "content": _content(item.get("content"), f"{where}.content")}
+
+
+def _content(content: Any, where: str) -> Any:
+    """Text, or parts as chat completions have them where some are pictures."""
+    if not isinstance(content, list) or not any(_is_picture(part) for part in content):
+        return _text(content, where)
+    return [
+        _picture(part, f"{where}[{place}]")
+        if _is_picture(part)
+        else {"type": "text", "text": _part_text(part, f"{where}[{place}]")}
+        for place, part in enumerate(content)
+    ]
+
+
+def _is_picture(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "input_image"
+
+
+def _picture(part: Mapping[str, Any], where: str) -> dict[str, Any]:
+    check_fields(part, ("type", "image_url", "detail"), where)
+    if not isinstance(part.get("image_url"), str):
+        raise InvalidRequest(f"{where}.image_url is missing; give a data URL", param=f"{where}.image_url")
+    made = {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part.get("detail") or "auto"}}
+    if not part["image_url"].startswith(("http://", "https://")):  # which the server may fetch
+        Image.of_url(part["image_url"], f"{where}.image_url")  # a mistake is told by the field it is in
+    return made
 
 
 def _text(content: Any, where: str) -> str:
@@ -152,15 +179,16 @@ def _text(content: Any, where: str) -> str:
         return content
     if not isinstance(content, list):
         raise InvalidRequest(f"{where} must be a string or a list of text parts, got {content!r:.80}", param=where)
-    texts = []
-    for place, part in enumerate(content):
-        text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else None
-        if not isinstance(text, str):
-            raise InvalidRequest(
-                f'{where}[{place}] is not a text part; this model reads text only: {{"type": "input_text", '
-                '"text": "..."}',
-                param=f"{where}[{place}]",
-            )
-        check_fields(part, PART_FIELDS, f"{where}[{place}]")
-        texts.append(text)
-    return "".join(texts)
+    return "".join(_part_text(part, f"{where}[{place}]") for place, part in enumerate(content))
+
+
+def _part_text(part: Any, where: str) -> str:
+    text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else None
+    if not isinstance(text, str):
+        raise InvalidRequest(
+            f'{where} is neither a text nor a picture: {{"type": "input_text", "text": "..."}} or '
+            '{"type": "input_image", "image_url": "data:image/png;base64,..."}',
+            param=where,
+        )
+    check_fields(part, PART_FIELDS, where)
+    return text
