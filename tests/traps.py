@@ -164,8 +164,8 @@ TRAPS = [
         10,
         "a context below a chunk needs a whole one",
         "engine/kv_cache.py",
-        "return min(blocks_for(context), blocks_for(chunk + step) + 1)",
-        "return blocks_for(chunk + step) + 1",
+        "return min(blocks_for(context), most_chunk_blocks(chunk, step))",
+        "return most_chunk_blocks(chunk, step)",
         f"{CACHE}::test_a_short_context_needs_no_whole_chunk",
     ),
     Trap(

@@ -57,7 +57,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        cache = KVCache(self.size, self.chunk)
+        cache = KVCache(self.size, self.chunk, 64)
         self.schedule = Scheduler(cache, concurrency=3, queue=5, prompt_tokens=64, mixed_prompt_tokens=32)
         self.alive: list[Sequence] = []
         self.content: dict[int, int] = {}
@@ -231,7 +231,7 @@ def test_a_prefix_is_used_again_where_its_chunk_is_still_there():
 
 
 def test_chunked_layers_hold_no_more_than_a_chunk_and_a_step():
-    schedule = Scheduler(KVCache(PoolSize(200, 20), 128), concurrency=2, queue=2, prompt_tokens=64)
+    schedule = Scheduler(KVCache(PoolSize(200, 20), 128, 64), concurrency=2, queue=2, prompt_tokens=64)
     long = sequence(list(range(1000)), max_tokens=300)
     schedule.add([long])
     most = 0
@@ -248,7 +248,7 @@ def test_chunked_layers_hold_no_more_than_a_chunk_and_a_step():
 def test_who_would_want_for_blocks_of_a_chunk_waits():
     """Room for one long text in chunked layers, for many in the others: started together, they would take turns at
     giving back what they have computed."""
-    schedule = Scheduler(KVCache(PoolSize(400, 17), 128), concurrency=4, queue=8, prompt_tokens=64)
+    schedule = Scheduler(KVCache(PoolSize(400, 17), 128, 64), concurrency=4, queue=8, prompt_tokens=64)
     texts = [sequence(range(start, start + 500)) for start in (0, 1000, 2000)]
     schedule.add(texts)
     computed = 0

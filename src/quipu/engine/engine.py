@@ -105,12 +105,13 @@ class Engine:
         speculative_tokens: int = 32,
         chunk: int | None = None,
     ) -> None:
-        _check_cache(runner.pool, context_length, chunk, max(prompt_tokens, speculative_tokens))
+        step = max(prompt_tokens, speculative_tokens)
+        _check_cache(runner.pool, context_length, chunk, step)
         self.context_length = context_length
         self.end_ids = frozenset(end_ids)
         self.vocabulary = min(vocabulary or runner.vocabulary, runner.vocabulary)
         self._runner = runner
-        self._cache = KVCache(runner.pool, chunk)
+        self._cache = KVCache(runner.pool, chunk, step)
         self._scheduler = Scheduler(
             self._cache,
             concurrency=concurrency,

@@ -112,40 +112,46 @@ class KVCache:
 
     The latter, in a pool of their own, keep of a sequence only what can be read again: from the beginning of the chunk
     that it is in. With blocks of one size everywhere, that is all that differs. ``chunk``: positions of one, None where
-    a model has no such layers.
+    a model has no such layers. ``step``: most tokens of a sequence that a step computes.
+
+    Of chunked layers, too, a sequence has blocks for all its tokens, but for no more than a chunk and a step: it takes
+    new ones when it passes old ones. Would it take them one by one, another could start in their place, for as long as
+    it is at the beginning of a chunk.
     """
 
-    def __init__(self, size: PoolSize, chunk: int | None = None) -> None:
+    def __init__(self, size: PoolSize, chunk: int | None = None, step: int = 0) -> None:
         if (chunk is None) != (size.chunk_blocks == 0):
             raise ValueError(f"{size.chunk_blocks} blocks of chunks, but a chunk of {chunk} positions")
         self.full = BlockPool(size.blocks)
         self.chunk = chunk
         self.chunked = BlockPool(size.chunk_blocks)
+        self._most = 0 if chunk is None else most_chunk_blocks(chunk, step)
 
     def start(self, sequence: Running, reusable: int) -> bool:
         """Give ``sequence`` what can be used again of its first ``reusable`` blocks, and blocks for the rest.
 
-        Of chunked layers these are for no more than a chunk: what follows takes the place of what it passes. False
-        where too few are free. ``sequence.computed`` is then what it need not compute.
+        False where too few are free. ``sequence.computed`` is then what it need not compute.
         """
-        shared = self.full.match(sequence.names(reusable))
-        tail: list[int] = []
-        if self.chunk is not None:
-            shared, tail = self._with_tail(sequence, shared)
-        rest = blocks_for(len(sequence.tokens)) - len(shared)
-        rest_of_chunk = 0 if self.chunk is None else min(rest, blocks_for(self.chunk) + 1 - len(tail))
-        if self.full.available(shared) < rest or self.chunked.available(tail) < rest_of_chunk:
+        shared, tail = self._found(sequence, reusable)
+        total = blocks_for(len(sequence.tokens))
+        chunked = 0 if self.chunk is None else min(total - len(shared), self._most - len(tail))
+        if self.full.available(shared) < total - len(shared) or self.chunked.available(tail) < chunked:
             return False
         self.full.share(shared)
         self.chunked.share(tail)
-        sequence.blocks = shared + self.full.allocate(rest)
+        sequence.blocks = shared + self.full.allocate(total - len(shared))
         sequence.computed = len(shared) * BLOCK_SIZE
-        sequence.passed = len(shared) - len(tail)
-        sequence.chunk_blocks = [0] * sequence.passed + tail + self.chunked.allocate(rest_of_chunk)
+        if self.chunk is not None:
+            sequence.passed = len(shared) - len(tail)
+            sequence.chunk_blocks = [0] * sequence.passed + tail + self.chunked.allocate(chunked)
         return True
 
-    def _with_tail(self, sequence: Running, shared: list[int]) -> tuple[list[int], list[int]]:
-        """The longest part of ``shared`` after which chunked layers can go on, and their blocks of its last chunk."""
+    def _found(self, sequence: Running, reusable: int) -> tuple[list[int], list[int]]:
+        """Blocks of the longest prefix after which all layers can go on: those of full ones, and of chunked ones those
+        of its last chunk."""
+        shared = self.full.match(sequence.names(reusable))
+        if self.chunk is None:
+            return shared, []
         names, count = sequence.names(len(shared)), len(shared)
         while count > 0:
             first = self._first_read(count * BLOCK_SIZE)
@@ -197,6 +203,8 @@ class KVCache:
         if first > sequence.passed:
             self.chunked.release(sequence.chunk_blocks[sequence.passed : first])
             sequence.passed = first
+            wanted = min(blocks_for(len(sequence.tokens)), first + self._most) - len(sequence.chunk_blocks)
+            sequence.chunk_blocks += self.chunked.allocate(min(max(0, wanted), self.chunked.free))
 
     def give_back(self, sequence: Running) -> None:
         """Free all that ``sequence`` has; what the blocks hold may serve another."""
@@ -209,6 +217,11 @@ class KVCache:
         return 0 if self.chunk is None else position // self.chunk * self.chunk // BLOCK_SIZE
 
 
+def most_chunk_blocks(chunk: int, step: int) -> int:
+    """Most blocks that a sequence has in chunked layers: a chunk, a step, and a block that both begin and end in."""
+    return blocks_for(chunk + step) + 1
+
+
 def chunk_blocks_for(context: int, chunk: int, step: int) -> int:
     """Most blocks that a sequence of ``context`` tokens has in chunked layers, if a step computes ``step`` of them."""
-    return min(blocks_for(context), blocks_for(chunk + step) + 1)
+    return min(blocks_for(context), most_chunk_blocks(chunk, step))
