@@ -276,7 +276,7 @@ def test_a_cache_smaller_than_one_context_is_refused(make):
 
 def test_too_few_blocks_for_a_chunk_are_refused():
     """A chunk of 128, a step of 64, and a block that both begin and end in: 13 blocks."""
-    with pytest.raises(InvalidRequest, match="room for 192 tokens .* context of 256 may take 208 there; give it more"):
+    with pytest.raises(InvalidRequest, match=r"room for 192 tokens .* context of 256 may take 208 there; give it more"):
         Engine(FakeRunner(counting, 100, PoolSize(16, 12), chunk=128), context_length=256, prompt_tokens=64, chunk=128)
     Engine(
         FakeRunner(counting, 100, PoolSize(16, 13), chunk=128), context_length=256, prompt_tokens=64, chunk=128

@@ -240,12 +240,77 @@ def test_a_way_of_cutting_without_a_name_is_refused(corpus: list[str], tmp_path:
     for pre, changes in (
         (gpt2 | {"add_prefix_space": True}, {}),
         (gpt2, {"normalizer": {"type": "NFC"}}),
-        (gpt2, {"model": {"byte_fallback": True}}),
         ({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": False}, gpt2]}, {}),
         ({"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, gpt2]}, {}),
     ):
         path = tokenizer_json(tmp_path, pre, corpus, **changes)
         with pytest.raises(UnsupportedCheckpoint, match=r"tokenizer\.json cuts text .* that GGUF has no name for"):
+            tokenizer_metadata(("json", path), config, ())
+
+
+PREPEND = {"type": "Prepend", "prepend": "\u2581"}
+MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "split": False}
+SPACES = {
+    "legacy": ({"type": "Sequence", "normalizers": [PREPEND, MARK]}, None),
+    "without": (MARK, None),
+    "never": (None, METASPACE | {"prepend_scheme": "never"}),
+}
+
+
+def sentencepiece_json(folder: Path, corpus: list[str], normalizer: Any, pre_tokenizer: Any, **model: Any) -> Path:
+    """As converters make them of a SentencePiece model: every way to make a token is a merge, best token first."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    specials = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    backend.train_from_iterator(
+        [text.replace(" ", "\u2581") for text in corpus],
+        trainers.BpeTrainer(vocab_size=1200, special_tokens=specials, show_progress=False),
+    )
+    document = json.loads(backend.to_str())
+    document["added_tokens"] = [each for each in document["added_tokens"] if not each["content"].startswith("<0x")]
+    vocab = {text: index for text, index in document["model"]["vocab"].items() if index >= len(specials)}
+    cuts = [(text, cut) for text in sorted(vocab, key=vocab.__getitem__) for cut in range(1, len(text))]
+    merges = [[text[:cut], text[cut:]] for text, cut in cuts if text[:cut] in vocab and text[cut:] in vocab]
+    decoder = {"type": "Sequence", "decoders": [MARK | {"pattern": {"String": "\u2581"}, "content": " "},
+                                                 {"type": "ByteFallback"}, {"type": "Fuse"}]}  # fmt: skip
+    if normalizer is not None or (pre_tokenizer or {}).get("prepend_scheme") != "never":
+        decoder["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    if normalizer == MARK:
+        decoder["decoders"].pop()
+    document |= {"normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "decoder": decoder}
+    document["model"] |= {"merges": merges} | model
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True})
+    )
+    return folder / "tokenizer.json"
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_sentencepiece(name: str, corpus: list[str], tmp_path: Path) -> None:
+    path = sentencepiece_json(tmp_path, corpus, *SPACES[name])
+    source = Ours.from_json(path)
+    found = tokenizer_metadata(("json", path), tiny_config(vocabulary=source.vocabulary), ())
+    written = through_a_file(found, tmp_path)
+    same(Ours.from_gguf(read_gguf(written).metadata), source, corpus)
+    if find_spec("llama_cpp") is not None and name in ("legacy", "without"):
+        texts = [text for text in corpus if text.isprintable() and "<" not in text]
+        assert llama_cpp_ids(written, texts) == [source.encode(text) for text in texts]
+
+
+def test_sentencepiece_that_gguf_cannot_say(corpus: list[str], tmp_path: Path) -> None:
+    config = tiny_config(vocabulary=2000)
+    for scheme in ("first", "always"):  # always, but not before a space
+        path = sentencepiece_json(tmp_path, corpus, None, METASPACE | {"prepend_scheme": scheme})
+        with pytest.raises(UnsupportedCheckpoint, match="puts spaces where GGUF has no way to say"):
+            tokenizer_metadata(("json", path), config, ())
+    merges = json.loads(path.read_text())["model"]["merges"]
+    made = ["".join(merge) for merge in merges]
+    twice = next(number for number, text in enumerate(made) if number > 9 and made[number - 1] == text)
+    apart = [merges[twice], *merges[:twice], *merges[twice + 1 :]]
+    for wrong in (merges[:-1], apart):
+        path = sentencepiece_json(tmp_path, corpus, *SPACES["legacy"], merges=wrong)
+        with pytest.raises(UnsupportedCheckpoint, match="merges tokens in an order that no scores give"):
             tokenizer_metadata(("json", path), config, ())
 
 

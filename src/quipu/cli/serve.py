@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-format", choices=LOG_FORMATS, default="text", help="a line for each request, on standard error (text)"
     )
+    parser.add_argument(
+        "--allow-remote-images",
+        action="store_true",
+        help="fetch pictures that requests name by an address on the open internet",
+    )
     parser.add_argument("--log-prompts", action="store_true", help="with what was asked, for debugging")
     options.add_evidence(parser)
     options.add_loading(parser)
@@ -104,6 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.name is not None and len(arguments.models) > 1:
         arguments.usage_error("--name goes with one MODEL")
     from quipu.serve.app import create_app
+    from quipu.serve.remote_images import RemoteImages
     from quipu.serve.request_log import WRITERS
     from quipu.serve.server import bind
     from quipu.serve.server import run as run_server
@@ -136,6 +142,7 @@ def run(arguments: argparse.Namespace) -> None:
             log=WRITERS.get(arguments.log_format),
             log_prompts=arguments.log_prompts,
             evidence_url=arguments.evidence_url,
+            remote_images=RemoteImages() if arguments.allow_remote_images else None,
         )
         if made is not None:
             print(made, flush=True)

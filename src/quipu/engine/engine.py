@@ -398,7 +398,8 @@ def _check_cache(pool: PoolSize, context_length: int, chunk: int | None, step: i
     remedy = "give it more memory or a smaller --context"
     if pool.blocks < blocks_for(context_length):
         raise InvalidRequest(
-            f"the KV cache holds {pool.blocks * BLOCK_SIZE} tokens, less than one context of {context_length}; {remedy}",
+            f"the KV cache holds {pool.blocks * BLOCK_SIZE} tokens, less than one context of {context_length}; "
+            f"{remedy}",
             param="context",
         )
     needed = 0 if chunk is None else chunk_blocks_for(context_length, chunk, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,17 @@ from quipu.errors import DamagedCheckpoint, UnsupportedCheckpoint
 from quipu.model.config import ModelConfig
 from quipu.model.files import read_json
 from quipu.model.folder import TokenizerSource
-from quipu.model.tokenizer_gguf import CONTROL, NORMAL, PRE_TOKENIZERS, UNUSED, USER_DEFINED
+from quipu.model.tokenizer_gguf import (
+    BYTE,
+    BYTES,
+    CONTROL,
+    NORMAL,
+    PRE_TOKENIZERS,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    merges_by_score,
+)
 from quipu.model.tokenizer_json import merges_of
 from quipu.model.tokenizer_json import read_json as read_tokenizer_json
 from quipu.model.tokenizer_meta import read_tiktoken
@@ -26,13 +36,16 @@ def tokenizer_metadata(source: TokenizerSource | None, config: ModelConfig, eos_
     """Keys ``tokenizer.*`` for as many tokens as ``config`` has rows of its embedding.
 
     ``eos_ids`` end an answer, as the checkpoint's files name them. Without a tokenizer the file says that it has none.
-    Raises UnsupportedCheckpoint for one that is not byte-level BPE, or cuts text in a way that has no name in GGUF.
+    Raises UnsupportedCheckpoint for one that cuts text, or merges tokens, in a way that GGUF cannot say.
     """
     match source:
         case ("gguf", metadata):
             return {key: value for key, value in metadata.items() if key.startswith("tokenizer.")}
         case ("json", path):
-            return _byte_level(read_tokenizer_json(path), *_pipeline(path), config, eos_ids, path)
+            vocabulary, document = read_tokenizer_json(path), read_json(path)
+            if document["model"].get("byte_fallback"):
+                return _sentencepiece(vocabulary, document, config, eos_ids, path)
+            return _byte_level(vocabulary, *_pipeline(document, path), config, eos_ids, path)
         case ("tiktoken", path):
             is_llama4 = config.architecture == "llama4"  # the file does not say
             vocabulary = read_tiktoken(path, "llama4" if is_llama4 else "llama3")
@@ -50,6 +63,16 @@ def _byte_level(
     eos_ids: Sequence[int],
     path: Path,
 ) -> dict[str, Any]:
+    def spelled(piece: bytes) -> str:
+        return "".join(_CHARACTERS[byte] for byte in piece)
+
+    result = _tokens(vocabulary, spelled, config, path)
+    result |= {"model": "gpt2", "pre": pre, "merges": [f"{left} {right}" for left, right in merges]}
+    return _keys(result | _steering(vocabulary, eos_ids))
+
+
+def _tokens(vocabulary: Vocabulary, spelled: Callable[[bytes], str], config: ModelConfig, path: Path) -> dict[str, Any]:
+    """Text and type of every token; an id without one is padding, of which llama.cpp wants as much as is embedded."""
     if vocabulary.size > config.vocabulary:
         raise DamagedCheckpoint(
             f"{path} has {vocabulary.size} tokens and the model an embedding for {config.vocabulary}; it is the "
@@ -57,22 +80,19 @@ def _byte_level(
         )
     tokens = [f"[PAD{index}]" for index in range(config.vocabulary)]
     types = np.full(config.vocabulary, UNUSED, np.int32)
+    added = {token.id: (text, CONTROL if token.special else USER_DEFINED) for text, token in vocabulary.added.items()}
     for index, piece in vocabulary.pieces.items():
-        tokens[index], types[index] = "".join(_CHARACTERS[byte] for byte in piece), NORMAL
-    for text, token in vocabulary.added.items():
-        tokens[token.id], types[token.id] = text, CONTROL if token.special else USER_DEFINED
-    result: dict[str, Any] = {
-        "model": "gpt2",
-        "pre": pre,
-        "tokens": tokens,
-        "token_type": types,
-        "merges": [f"{left} {right}" for left, right in merges],
-        "add_bos_token": vocabulary.add_bos,
-    }
-    if vocabulary.bos_id is not None:
-        result["bos_token_id"] = vocabulary.bos_id
-    result |= _ends(vocabulary, eos_ids)
-    return {f"tokenizer.ggml.{key}": value for key, value in result.items()}
+        tokens[index], types[index] = added[index] if index in added else (spelled(piece), NORMAL)
+    return {"tokens": tokens, "token_type": types}
+
+
+def _steering(vocabulary: Vocabulary, eos_ids: Sequence[int]) -> dict[str, Any]:
+    begin = {} if vocabulary.bos_id is None else {"bos_token_id": vocabulary.bos_id}
+    return {"add_bos_token": vocabulary.add_bos} | begin | _ends(vocabulary, eos_ids)
+
+
+def _keys(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"tokenizer.ggml.{key}": value for key, value in fields.items()}
 
 
 def _ends(vocabulary: Vocabulary, eos_ids: Sequence[int]) -> dict[str, int]:
@@ -97,19 +117,21 @@ def _ends(vocabulary: Vocabulary, eos_ids: Sequence[int]) -> dict[str, int]:
 # ---- tokenizer.json
 
 
-def _pipeline(path: Path) -> tuple[str, Iterable[tuple[str, str]]]:
+def _pipeline(document: Mapping[str, Any], path: Path) -> tuple[str, Iterable[tuple[str, str]]]:
     """The name of a file's way of cutting text, and its merges."""
-    document = read_json(path)
     model = document["model"]  # read_tokenizer_json has checked it
     cut, whole = _cuts(document.get("pre_tokenizer")), bool(model.get("ignore_merges"))
     names = [name for name, (known, ignore, _) in PRE_TOKENIZERS.items() if (_cuts(known), ignore) == (cut, whole)]
-    if not names or document.get("normalizer") is not None or model.get("byte_fallback"):
-        raise UnsupportedCheckpoint(
-            f"{path} cuts text into words in a way that GGUF has no name for; known are {', '.join(PRE_TOKENIZERS)}. "
-            "Other programs would read other tokens out of the same text: keep the checkpoint as it is, or take away "
-            "the tokenizer from a copy of its folder"
-        )
+    if not names or document.get("normalizer") is not None:
+        raise _unnamed(path, f"cuts text into words in a way that GGUF has no name for ({', '.join(PRE_TOKENIZERS)})")
     return names[0], merges_of(model, path)
+
+
+def _unnamed(path: Path, reason: str) -> UnsupportedCheckpoint:
+    return UnsupportedCheckpoint(
+        f"{path} {reason}. Other programs would read other tokens out of the same text: keep the checkpoint as it is, "
+        "or take away the tokenizer from a copy of its folder"
+    )
 
 
 def _cuts(pre_tokenizer: Any) -> list[tuple[Any, ...]] | None:
@@ -128,6 +150,45 @@ def _cuts(pre_tokenizer: Any) -> list[tuple[Any, ...]] | None:
             case _:
                 return None
     return found
+
+
+def _sentencepiece(
+    vocabulary: Vocabulary, document: Mapping[str, Any], config: ModelConfig, eos_ids: Sequence[int], path: Path
+) -> dict[str, Any]:
+    """Llama 1's and 2's: GGUF has a score for each token, by which any two that make it are merged."""
+    model = document["model"]
+    merges = list(merges_of(model, path))
+    made = list(dict.fromkeys(left + right for left, right in merges))
+    order = [left + right for left, right in merges]
+    scores = {text: -float(len(made)) for text in model["vocab"] if text not in vocabulary.added and text not in BYTES}
+    scores |= {text: -float(rank) for rank, text in enumerate(made)}
+    if order != sorted(order, key=scores.__getitem__, reverse=True) or set(merges) != set(merges_by_score(scores)):
+        raise _unnamed(path, "merges tokens in an order that no scores give, which is all that GGUF has for its kind")
+    texts = {index: text for text, index in model["vocab"].items()}
+    result = _tokens(vocabulary, lambda piece: "", config, path)
+    for index, text in texts.items():
+        if text not in vocabulary.added:
+            result["tokens"][index], result["token_type"][index] = text, BYTE if text in BYTES else NORMAL
+    if model.get("unk_token") is not None:
+        result["unknown_token_id"] = model["vocab"][model["unk_token"]]
+        result["token_type"][result["unknown_token_id"]] = UNKNOWN
+    result["scores"] = np.array([scores.get(text, 0.0) for text in result["tokens"]], np.float32)
+    result |= {"model": "llama", "pre": "default", "add_space_prefix": _space_first(document, path)}
+    return _keys(result | _steering(vocabulary, eos_ids))
+
+
+def _space_first(document: Mapping[str, Any], path: Path) -> bool:
+    """Whether every text gets a space before it."""
+    mark = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    prepend = {"type": "Prepend", "prepend": "\u2581"}
+    match document.get("normalizer"), document.get("pre_tokenizer"):
+        case {"type": "Sequence", "normalizers": [first, second]}, None if (first, second) == (prepend, mark):
+            return True
+        case (({"type": "Sequence", "normalizers": [only]} | only), None) if only == mark:
+            return False
+        case None, {"type": "Metaspace", "prepend_scheme": "never", "split": False}:
+            return False
+    raise _unnamed(path, "puts spaces where GGUF has no way to say")
 
 
 # ---- Meta's tokenizer.model

@@ -43,8 +43,8 @@ PRE_TOKENIZERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "default": (_GPT2, False, False),
 }
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
-_BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 _MAX_PIECE = 1024
 _STOPS = ("eos", "eot", "eom")
 
@@ -93,11 +93,11 @@ def _sentencepiece(metadata: Mapping[str, Any]) -> Vocabulary:
     if scores is None:
         raise DamagedCheckpoint("tokenizer.ggml.scores is missing; a 'llama' tokenizer needs a score for each token")
     special = {text for text, token in added.items() if token.special}
-    normal = {text: scores[i] for i, text in tokens if types[i] == NORMAL and text not in _BYTES | special}
+    normal = {text: scores[i] for i, text in tokens if types[i] == NORMAL and text not in BYTES | special}
     unknown = _token_id(metadata, "unknown", len(tokens))
     model = byte_pair_model(
         _ids(tokens),
-        _merges(normal),
+        merges_by_score(normal),
         special,
         unknown=None if unknown is None else tokens[unknown][1],
         byte_fallback=True,
@@ -116,7 +116,7 @@ def _sentencepiece(metadata: Mapping[str, Any]) -> Vocabulary:
     )
 
 
-def _merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
+def merges_by_score(scores: Mapping[str, float]) -> list[tuple[str, str]]:
     """Every way to make a token of two, best score first; equal scores: the longer left half first."""
     found = []
     for text, score in scores.items():

@@ -177,6 +177,13 @@ bool all_finite(const Block& block) {
     return std::all_of(block.values, block.values + GROUP, [](float value) { return std::isfinite(value); });
 }
 
+// To the nearest integer, the even one of two, for magnitudes far below 2^22. The library's function is a call for each
+// weight, without which the loop around it is vectors.
+inline float nearest(float value) {
+    constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23
+    return (value + MAGIC) - MAGIC;
+}
+
 void quantise_to_eight_bits(Block& block) {
     if (!all_finite(block)) return make_none(block);
     float most = 0;
@@ -184,7 +191,7 @@ void quantise_to_eight_bits(Block& block) {
     block.scale = float_to_half_bits(most / 127.0f);
     const float scale = half_bits_to_float(block.scale);
     for (int j = 0; j < GROUP; ++j) {
-        const float quantum = scale > 0 && std::isfinite(scale) ? std::nearbyint(block.values[j] / scale) : 0.0f;
+        const float quantum = scale > 0 && std::isfinite(scale) ? nearest(block.values[j] / scale) : 0.0f;
         block.quanta[j] = static_cast<int>(std::clamp(quantum, -127.0f, 127.0f)) + 128;
     }
 }
@@ -202,28 +209,40 @@ void quantise_to_four_bits(Block& block) {
     for (int guess = 0; guess <= 10; ++guess) {
         const float inverse = (14.2f + 0.16f * static_cast<float>(guess)) / range;
         if (!(inverse > 0)) break;  // the range is infinite
-        int quanta[GROUP];
-        double count = GROUP, sum_q = 0, sum_qq = 0, sum_v = 0, sum_qv = 0;
+        // Sums of whole numbers are exact; of others there are four at a time, which the compiler takes as vectors.
+        float quanta[GROUP];
+        int whole_q = 0, whole_qq = 0;
+        double parts_v[4] = {}, parts_qv[4] = {};
+        for (int j = 0; j < GROUP; ++j) quanta[j] = std::min(nearest((block.values[j] - least) * inverse), 15.0f);
         for (int j = 0; j < GROUP; ++j) {
-            const double value = block.values[j];
-            quanta[j] = static_cast<int>(std::clamp(std::nearbyint((block.values[j] - least) * inverse), 0.0f, 15.0f));
-            sum_q += quanta[j], sum_qq += quanta[j] * quanta[j], sum_v += value, sum_qv += quanta[j] * value;
+            const int quantum = static_cast<int>(quanta[j]);
+            whole_q += quantum, whole_qq += quantum * quantum;
         }
+        for (int j = 0; j < GROUP; j += 4)
+            for (int part = 0; part < 4; ++part) {
+                parts_v[part] += block.values[j + part];
+                parts_qv[part] += static_cast<double>(quanta[j + part]) * block.values[j + part];
+            }
+        const double count = GROUP, sum_q = whole_q, sum_qq = whole_qq;
+        const double sum_v = (parts_v[0] + parts_v[1]) + (parts_v[2] + parts_v[3]);
+        const double sum_qv = (parts_qv[0] + parts_qv[1]) + (parts_qv[2] + parts_qv[3]);
         const double determinant = count * sum_qq - sum_q * sum_q;
         if (!(determinant > 0)) continue;
         const uint16_t scale = float_to_half_bits(static_cast<float>((count * sum_qv - sum_q * sum_v) / determinant));
         const uint16_t minimum =
             float_to_half_bits(static_cast<float>((sum_qq * sum_v - sum_q * sum_qv) / determinant));
-        double error = 0;
-        for (int j = 0; j < GROUP; ++j) {
-            const double gone = dequantised(Kind::Q4_1, quanta[j], half_bits_to_float(scale),
-                                            half_bits_to_float(minimum)) - block.values[j];
-            error += gone * gone;
-        }
+        const float step = half_bits_to_float(scale), floor = half_bits_to_float(minimum);
+        double errors[4] = {};
+        for (int j = 0; j < GROUP; j += 4)
+            for (int part = 0; part < 4; ++part) {
+                const double gone = step * quanta[j + part] + floor - block.values[j + part];
+                errors[part] += gone * gone;
+            }
+        const double error = (errors[0] + errors[1]) + (errors[2] + errors[3]);
         if (error < best) {
             best = error;
             block.scale = scale, block.minimum = minimum;
-            std::copy_n(quanta, GROUP, block.quanta);
+            std::transform(quanta, quanta + GROUP, block.quanta, [](float quantum) { return static_cast<int>(quantum); });
         }
     }
     if (!std::isfinite(best)) make_none(block);

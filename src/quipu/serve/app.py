@@ -30,6 +30,7 @@ from quipu.serve.ollama import models as ollama_models
 from quipu.serve.openai import chat, completions, embeddings, models, responses, tokenize
 from quipu.serve.openai.errors import add_error_handlers
 from quipu.serve.openai.schemas import ErrorAnswer
+from quipu.serve.remote_images import RemoteImages
 from quipu.serve.request_log import LogRequests, Write
 from quipu.serve.residents import Source
 from quipu.serve.service import Service
@@ -61,6 +62,7 @@ def create_app(
     log: Write | None = None,
     log_prompts: bool = False,
     evidence_url: str | None = MEMORY,
+    remote_images: RemoteImages | None = None,
 ) -> FastAPI:
     """The ASGI application that offers each of ``served`` by its name; it closes them when it shuts down.
 
@@ -69,10 +71,11 @@ def create_app(
     may be silent before it says so. ``limits``: what a client may ask for. ``key``, ``allowed_hosts`` and
     ``cors_origins``: see ``guard.Guard``; without a key only names of this machine are answered to. ``log`` is told of
     every request when it is over, of the prompts only with ``log_prompts``. ``evidence_url``: where the log is that the
-    pages of evidence show (None: this user's own); there need not be one yet. ``app.state.service`` is what the routes
+    pages of evidence show (None: this user's own); there need not be one yet. ``remote_images`` fetches pictures that a
+    client names by their address (None: they are refused). ``app.state.service`` is what the routes
     share. Raises InvalidRequest if there is no model, or for a key or an origin that no client could send.
     """
-    service = Service(served, keep_alive_seconds, unload_after_seconds, limits)
+    service = Service(served, keep_alive_seconds, unload_after_seconds, limits, remote_images)
     evidence = Evidence(evidence_url)
     guard = partial(
         Guard,

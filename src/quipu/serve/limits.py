@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -31,6 +31,7 @@ class Limits:
     headers: int = _limit(100, "--max-headers", "N", "headers of a request")
     prompts: int = _limit(2048, "--max-prompts", "N", "prompts of one request")
     messages: int = _limit(2048, "--max-messages", "N", "messages of a conversation")
+    images: int = _limit(16, "--max-images", "N", "pictures of one request")
     answers: int = _limit(MAX_ANSWERS, "--max-n", "N", "n, the answers to one prompt", MAX_ANSWERS)
     logprobs: int = _limit(20, "--max-logprobs", "N", "alternatives reported for a token", MAX_LOGPROBS)
     stops: int = _limit(16, "--max-stops", "N", "stop strings")
@@ -63,6 +64,7 @@ class Limits:
         self._compare(len(prompts), "prompts", "prompt", "{} prompts were sent")
         for prompt in prompts:
             self.check_messages(prompt)
+        self._compare(sum(map(_pictures, prompts)), "images", "messages", "{} pictures were sent")
         self._compare(sampling.n, "answers", "n", "n is {}")
         for scores in (sampling.logprobs, sampling.prompt_logprobs):
             self._compare(scores or 0, "logprobs", "logprobs", "{} alternatives were asked for at each token")
@@ -90,6 +92,15 @@ class Limits:
     def _compare(self, given: int, name: str, param: str, said: str) -> None:
         if given > getattr(self, name):
             raise LimitExceeded(f"{said.format(given)}; this server takes {self.told(name)}", param=param)
+
+
+def _pictures(prompt: Prompt) -> int:
+    """How many pictures ``prompt`` shows, told without looking at any."""
+    if not is_conversation(prompt):
+        return 0
+    contents = [message.get("content") for message in prompt if isinstance(message, Mapping)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return sum(isinstance(part, Mapping) and part.get("type") in ("image", "image_url") for part in parts)
 
 
 def flag(name: str) -> str:

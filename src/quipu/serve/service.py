@@ -11,6 +11,7 @@ from quipu.engine.local import LocalModel
 from quipu.errors import InvalidRequest, ModelNotFound
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock, Metrics
+from quipu.serve.remote_images import RemoteImages
 from quipu.serve.residents import Loan, Residents, Source
 
 
@@ -23,6 +24,7 @@ class Service:
         keep_alive_seconds: float,
         unload_after_seconds: float | None = None,
         limits: Limits | None = None,
+        remote_images: RemoteImages | None = None,
     ) -> None:
         if not sources:
             raise InvalidRequest("there is no model to serve; name at least one", param="models")
@@ -33,6 +35,8 @@ class Service:
         self.metrics = Metrics(self.models)
         self.keep_alive_seconds = keep_alive_seconds
         self.limits = limits or Limits()
+        self.remote_images = remote_images
+        """What fetches pictures at addresses; None: nothing is fetched."""
         self.created = int(time.time())
 
     def find(self, name: str | None, request: Request) -> str:

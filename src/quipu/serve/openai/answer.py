@@ -97,7 +97,8 @@ async def begin(
     try:
         sampling = loan.model.sampling(fields.sampling())
         grammar = await _grammar(loan.model, fields.constraint(), use, service.limits.request_seconds)
-        generation = Generation(loan, prompts, sampling, service.clock(fields.model), service.limits, grammar, use)
+        clock = service.clock(fields.model)
+        generation = Generation(loan, prompts, sampling, clock, service.limits, grammar, use, service.remote_images)
     except BaseException:
         loan.give_back()
         raise

@@ -16,6 +16,7 @@ from quipu.engine.engine import Handle
 from quipu.errors import QuipuError, TookTooLong
 from quipu.serve.limits import Limits
 from quipu.serve.metrics import Clock
+from quipu.serve.remote_images import RemoteImages
 from quipu.serve.residents import Loan
 from quipu.tools.tool import ToolUse
 from quipu.types import Chunk, Completion, Prompt, Sampling, Usage, is_conversation
@@ -30,7 +31,7 @@ class Generation:
     """Chunks of all answers to all prompts, in the order in which the engine makes them.
 
     Iterating yields (prompt, chunk): the place of the prompt, and the chunk of one of its ``sampling.n`` answers.
-    ``grammar`` constrains all answers.
+    ``grammar`` constrains all answers. ``remote_images`` fetches pictures that are only named by their address.
 
     Raises the QuipuError that ends any of them, TookTooLong after the time that ``limits`` give. Whoever holds one
     calls ``abort`` at the end, whatever happened.
@@ -45,7 +46,9 @@ class Generation:
         limits: Limits,
         grammar: Grammar | None = None,
         use: ToolUse | None = None,
+        remote_images: RemoteImages | None = None,
     ) -> None:
+        self._remote_images = remote_images
         self.model = loan.model
         self.sampling = sampling
         self.prompts: list[list[int]] = []
@@ -118,6 +121,8 @@ class Generation:
         self.model.check_room(len(self.given) * self.sampling.n)
         for prompt in self.given:
             self.model.check_length(prompt)
+        if self._remote_images is not None and self.model.sees:
+            self.given = [self._remote_images.fetched(prompt) for prompt in self.given]
         # All are tokenized before any is submitted: a fault in the last prompt costs the engine nothing.
         self.prompts = [self.model.prompt_ids(prompt, self._use) for prompt in self.given]
         for place, (given, ids) in enumerate(zip(self.given, self.prompts, strict=True)):

@@ -169,7 +169,8 @@ def _picture(part: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(part.get("image_url"), str):
         raise InvalidRequest(f"{where}.image_url is missing; give a data URL", param=f"{where}.image_url")
     made = {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part.get("detail") or "auto"}}
-    Image.of_url(part["image_url"], f"{where}.image_url")  # a mistake is told by the field it is in
+    if not part["image_url"].startswith(("http://", "https://")):  # which the server may fetch
+        Image.of_url(part["image_url"], f"{where}.image_url")  # a mistake is told by the field it is in
     return made
 
 
