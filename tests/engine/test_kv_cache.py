@@ -2,8 +2,10 @@
 
 import pytest
 
-from quipu.engine.kv_cache import ROOT, BlockPool, blocks_for, extend_digest
-from quipu.engine.runner import BLOCK_SIZE
+from quipu.engine.kv_cache import ROOT, BlockPool, KVCache, blocks_for, chunk_blocks_for, extend_digest
+from quipu.engine.request import Sequence
+from quipu.engine.runner import BLOCK_SIZE, PoolSize
+from quipu.types import Sampling
 
 
 def fill(pool: BlockPool, tokens: list[int]) -> list[int]:
@@ -89,3 +91,38 @@ def test_asking_for_more_than_is_free_takes_nothing():
     with pytest.raises(IndexError, match="3 blocks asked for, 2 free"):
         pool.allocate(3)
     assert pool.free == 2
+
+
+def sequence(tokens: list[int]) -> Sequence:
+    return Sequence(tokens, len(tokens), Sampling(), None)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 16, 31, 40, 64])
+@pytest.mark.parametrize("step", [1, 16, 64])
+def test_most_blocks_of_chunked_layers_are_enough_and_few(chunk, step):
+    """Wherever a step begins: from the beginning of its chunk to its end."""
+    needed = max(blocks_for(start + step) - start // chunk * chunk // BLOCK_SIZE for start in range(40 * chunk))
+    assert needed <= chunk_blocks_for(1 << 30, chunk, step) <= needed + 2
+    assert chunk_blocks_for(40, chunk, step) <= blocks_for(40)
+
+
+@pytest.mark.parametrize(("size", "chunk"), [(PoolSize(8), 16), (PoolSize(8, 8), None)])
+def test_blocks_of_chunks_without_chunks_are_a_mistake(size, chunk):
+    with pytest.raises(ValueError, match="blocks of chunks, but a chunk of"):
+        KVCache(size, chunk)
+
+
+def test_a_chunk_that_another_still_reads_is_passed_without_blocks_for_the_next():
+    """It has released four blocks, three of which another still reads: it takes what is free, and more as it grows."""
+    cache = KVCache(PoolSize(40, 9), 64, 16)
+    first, second = sequence(list(range(200))), sequence(list(range(150)))
+    assert cache.start(first, 12)
+    cache.advance(first, 48)
+    assert cache.start(second, 9)
+    assert (second.computed, second.chunk_blocks[:3], cache.chunked.free) == (48, first.chunk_blocks[:3], 0)
+    cache.advance(first, 16)
+    assert (first.passed, len(first.chunk_blocks), cache.chunked.free) == (4, 7, 0)
+    assert cache.grow(first, 112)
+    assert not cache.grow(first, 113)
+    cache.give_back(second)
+    assert cache.grow(first, 113)
