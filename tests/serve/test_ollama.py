@@ -135,7 +135,7 @@ def test_version(server: Running) -> None:
         ("chat", {"options": {"temperature": -1}}, 400, "temperature must be between 0 and 100"),
         ("chat", {"tools": [{"type": "function"}]}, 400, "tools[0].function must be an object with a name"),
         ("chat", {"format": "xml"}, 400, 'it must be "json" or a JSON Schema'),
-        ("chat", {"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, 400, "this model reads text only"),
+        ("chat", {"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, 400, "reads text only"),
         ("generate", {"prompt": "x", "raw": True, "system": "y"}, 400, "system is not used when raw is true"),
         ("generate", {"prompt": "x", "context": [1, 2]}, 400, "context is not supported"),
         ("generate", {"prompt": "x" * 2000, "raw": True}, 400, "the context of this model, as loaded, is 1024"),
