@@ -46,7 +46,7 @@ PRINTED = {
     "de": "AUSGANG | Bitte nicht rauchen | Straßenfest im Grünen | Gleis 7, Abfahrt 14:52 | IBAN DE89 3704 0044 | "
     "Der Aufzug ist außer Betrieb.",
     "fr": "SORTIE | Fermé le dimanche | Crème brûlée 6,50 € | Défense d'afficher | La bibliothèque ouvre à dix heures.",
-    "es": "ABIERTO | Salida de emergencia | Mañana no hay función | ¿Dónde está la estación? | El ascensor no funciona.",
+    "es": "ABIERTO | Salida de emergencia | Mañana no hay función | ¿Dónde está la estación? | El ascensor no anda.",
     "it": "ENTRATA | Vietato fumare | Caffè e cornetto 2,80 | Il museo è chiuso il lunedì. | Binario 12",
     "pt": "FECHADO | Não pise a grama | Pão de queijo 3,90 | A reunião começa às nove. | Atenção ao degrau",
 }

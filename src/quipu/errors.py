@@ -53,6 +53,16 @@ class ContextLengthExceeded(InvalidRequest):
         )
 
 
+class CannotSee(InvalidRequest):
+    """A picture was shown to a model that reads text only."""
+
+    def __init__(self, param: str = "messages") -> None:
+        super().__init__(
+            "this model reads text only; ask one that sees pictures, as llama-4-scout and llama-4-maverick do",
+            param=param,
+        )
+
+
 class LimitExceeded(InvalidRequest):
     """More than this server takes of something; whoever runs it can raise the limit, whose flag is named."""
 

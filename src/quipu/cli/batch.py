@@ -177,7 +177,7 @@ class Batch:
         values = {}
         for field in _having(self.capability, self._columns):
             try:
-                values[field.name] = self._table.value(row, self._columns[field.name], field)
+                values[field.name] = field.opened(self._table.value(row, self._columns[field.name], field))
             except KeyError:
                 continue
             except ValueError as error:

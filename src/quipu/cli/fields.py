@@ -12,14 +12,16 @@ import re
 import types
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from quipu.errors import InvalidConfiguration
+from quipu.picture import Image
 
 if TYPE_CHECKING:
     from quipu.capabilities.base import Capability
 
-Kind = Literal["text", "integer", "number", "switch", "choice", "texts", "objects"]
+Kind = Literal["text", "integer", "number", "switch", "choice", "texts", "pictures", "objects"]
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -36,7 +38,10 @@ class Field:
     example: Any = None
 
     def value(self, text: str) -> Any:
-        """What ``text`` says, where all there is is text: an option, a cell. Lists are JSON. Raises ValueError."""
+        """What ``text`` says, where all there is is text: an option, a cell. Lists are JSON. Raises ValueError.
+
+        Of pictures it is the list of their paths, or one path; ``opened`` reads them.
+        """
         match self.kind:
             case "text":
                 return text
@@ -50,7 +55,16 @@ class Field:
                 return _one_of(BOOLEANS, text.strip().lower(), text)
             case "choice":
                 return _one_of(self.choices, text.strip(), text)
+            case "pictures" if not text.lstrip().startswith("["):
+                return [text]
         return _list(text)
+
+    def opened(self, value: Any) -> Any:
+        """``value``, and if it is paths of pictures, what is in those files. Raises InvalidRequest."""
+        if self.kind != "pictures":
+            return value
+        values = [value] if isinstance(value, str) else value
+        return [_picture(each, self.name) for each in values] if isinstance(values, list) else value
 
 
 def fields(capability: Capability) -> list[Field]:
@@ -82,9 +96,19 @@ def _kind(annotation: Any) -> tuple[Kind | None, dict[str, Any]]:
     if annotation in simple:
         return simple[annotation], {}
     if get_origin(annotation) is list:
+        from quipu.capabilities.parts.picture import Picture
+
         [item] = get_args(annotation)
-        return ("texts" if item is str else "objects"), {}
+        return ("texts" if item is str else "pictures" if item == Picture else "objects"), {}
     return None, {}
+
+
+def file_field(capability: Capability) -> Field | None:
+    """The field that a file fills: the text, or the first one of pictures."""
+    name = capability.text_field
+    return next(
+        (each for each in fields(capability) if each.name == name or (not name and each.kind == "pictures")), None
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, capability: Capability) -> None:
@@ -96,8 +120,9 @@ def add_options(parser: argparse.ArgumentParser, capability: Capability) -> None
         common: dict[str, Any] = {"dest": _destination(field), "default": None, "help": _help(field, capability)}
         if field.kind == "switch":
             group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
-        elif field.kind == "texts":
-            group.add_argument(option, action="append", metavar="TEXT", **common)
+        elif field.kind in ("texts", "pictures"):
+            metavar = "TEXT" if field.kind == "texts" else "FILE"
+            group.add_argument(option, action="append", metavar=metavar, **common)
         elif field.kind == "choice":
             group.add_argument(option, type=_typed(field), metavar="{" + ",".join(field.choices) + "}", **common)
         else:
@@ -106,9 +131,9 @@ def add_options(parser: argparse.ArgumentParser, capability: Capability) -> None
 
 
 def given(arguments: argparse.Namespace, capability: Capability) -> dict[str, Any]:
-    """The fields that were given as options."""
-    values = {field.name: getattr(arguments, _destination(field)) for field in fields(capability)}
-    return {name: value for name, value in values.items() if value is not None}
+    """The fields that were given as options. Raises InvalidRequest for a picture that cannot be read."""
+    values = {field: getattr(arguments, _destination(field)) for field in fields(capability)}
+    return {field.name: field.opened(value) for field, value in values.items() if value is not None}
 
 
 def option_name(field: Field, taken: Collection[str]) -> str:
@@ -121,12 +146,12 @@ def option_name(field: Field, taken: Collection[str]) -> str:
 
 def example(capability: Capability, taken: Collection[str]) -> str:
     """A command line that calls it: a file, what is required, and two options."""
-    words, shown = [f"quipu run {capability.id}"], 0
-    if capability.text_field is not None:
+    words, shown, file = [f"quipu run {capability.id}"], 0, file_field(capability)
+    if file is not None:
         words.append("FILE")
     for field in fields(capability):
         value = _sample(field)
-        if field.name == capability.text_field or value is None or (not field.required and shown == 2):
+        if field == file or value is None or (not field.required and shown == 2):
             continue
         shown += not field.required
         words.append(f"{option_name(field, taken)} {value}")
@@ -155,13 +180,20 @@ def _destination(field: Field) -> str:
 def _help(field: Field, capability: Capability) -> str:
     said = field.description.removesuffix(".")
     if field.required:
-        said += "; FILE or standard input" if field.name == capability.text_field else "; required"
+        said += "; FILE or standard input" if field == file_field(capability) else "; required"
     elif field.default not in (None, "", []):
         shown = str(field.default).lower() if isinstance(field.default, bool) else field.default
         said += f" ({shown})"
-    if field.kind == "texts":
+    if field.kind in ("texts", "pictures"):
         said += "; may be repeated"
     return said.replace("%", "%%")
+
+
+def _picture(value: Any, where: str) -> Any:
+    """The data URL of the file at a path."""
+    if not isinstance(value, str) or value.startswith("data:"):
+        return value
+    return Image.of(Path(value), where).as_part()["image_url"]["url"]
 
 
 def _typed(field: Field) -> Callable[[str], Any]:

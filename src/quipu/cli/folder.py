@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quipu.cli.fields import Field
+from quipu.cli.fields import Field, file_field
 from quipu.cli.tables import Row, Table
 from quipu.errors import InvalidRequest
 
@@ -24,7 +24,8 @@ FILE = "file"
 class Folder(Table):
     """Every file in it and in the folders in it, by name; hidden ones are left out. Each is read when its turn comes.
 
-    ``text`` is the field that has a file's text. What is written has the names of the files, not their texts.
+    ``text`` is the field that has a file's text, or the picture. What is written has the names of the files, not what
+    is in them.
     """
 
     def __init__(self, path: Path, text: str, output: Path) -> None:
@@ -36,9 +37,10 @@ class Folder(Table):
     @classmethod
     def of(cls, path: Path, output: Path, capability: Capability) -> Folder:
         """The files that ``capability`` is called on. Raises InvalidRequest."""
-        if capability.text_field is None:
+        field = file_field(capability)
+        if field is None:
             raise InvalidRequest(f"{capability.id} reads no files; name a .csv or a .jsonl file", param="batch")
-        return cls(path, capability.text_field, output)
+        return cls(path, field.name, output)
 
     @property
     def suffixes(self) -> Sequence[str]:
@@ -75,9 +77,11 @@ class Folder(Table):
         return ({FILE: self._name(file), self._text: file} for file in self._files)
 
     def value(self, row: Row, column: str, field: Field) -> Any:
-        """The name, or the text of the file. Raises UnreadableDocument."""
+        """The name, the path of a picture, or the text of the file. Raises UnreadableDocument."""
         if column == FILE:
             return row[FILE]
+        if field.kind == "pictures":
+            return str(row[column])
         from quipu import documents
 
         return documents.read(row[column]).text

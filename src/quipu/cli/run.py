@@ -12,17 +12,19 @@ from quipu.cli import options
 from quipu.cli.answer import usage_dict
 from quipu.cli.terminal import faint, print_json, printable, progress
 from quipu.errors import InvalidRequest
+from quipu.picture import Image
 
 if TYPE_CHECKING:
     from quipu.capabilities.base import Capability, Event, Result
+    from quipu.cli.fields import Field
     from quipu.documents import Document
 
 SUMMARY = "call a capability: summarize, translate, ..."
 USAGE = "quipu run CAPABILITY [FILE] [--FIELD VALUE ...] [OPTIONS]"
 DESCRIPTION = """\
 Call a capability. Its text comes from FILE (text, Markdown, HTML or PDF) or
-from standard input; its other fields are options, which
-`quipu run CAPABILITY --help` lists. Piped, only the output is printed.
+from standard input, its picture from FILE; its other fields are options,
+which `quipu run CAPABILITY --help` lists. Piped, only the output is printed.
 With --batch, every row of a CSV or JSONL file, or every file of a folder,
 is one call."""
 EXAMPLES = """\
@@ -31,11 +33,16 @@ examples:
   quipu run CAPABILITY report.pdf --json
   quipu run CAPABILITY --batch in.csv --output out.csv --column text=body"""
 
+MOST_PICTURE = 64 << 20
+"""Bytes of a picture that are read from standard input; what a model takes may be less."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``run`` reads, but for the fields of a capability."""
     parser.add_argument("capability", metavar="CAPABILITY", help="what to call; comes first (see quipu capabilities)")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="text, Markdown, HTML or PDF; - is standard input")
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="text, Markdown, HTML, PDF or a picture; - is standard input"
+    )
     parser.add_argument(
         "--model", metavar="MODEL", help=f"{options.MODEL_HELP} ({options.DEFAULT_MODEL}); its name at --base-url"
     )
@@ -64,7 +71,7 @@ def add_fields(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     capability = capabilities.find(words[0])
     general = set(parser._option_string_actions)
     fields.add_options(parser, capability)
-    parser.usage = f"quipu run {capability.id}{' [FILE]' if capability.text_field else ''} [OPTIONS]"
+    parser.usage = f"quipu run {capability.id}{' [FILE]' if fields.file_field(capability) else ''} [OPTIONS]"
     parser.description = f"{capability.title}\n\n{capability.description}"
     parser.epilog = f"example:\n  {fields.example(capability, general)}"
 
@@ -80,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.batch is not None or arguments.output is not None or arguments.column is not None:
         _run_batch(arguments, capability, values, sampling)
         return
-    values |= _text(arguments, capability, values)
+    values |= _file(arguments, capability, values)
     given = capability.input.of(values)  # before the model is loaded, which takes a while
     with options.generator(arguments, arguments.model) as model:
         shown = _Shown(capability.title, live=sys.stdout.isatty() and not arguments.json)
@@ -105,6 +112,31 @@ def _run_batch(
     batch = Batch(capability, arguments.batch, arguments.output, arguments.column or (), values, sampling)
     with options.generator(arguments, arguments.model) as model:
         print(batch.run(model), file=sys.stderr)
+
+
+def _file(arguments: argparse.Namespace, capability: Capability, values: dict[str, Any]) -> dict[str, Any]:
+    """What FILE or standard input fills: text, or a picture. Raises InvalidRequest, UnreadableDocument."""
+    from quipu.cli import fields
+
+    field = fields.file_field(capability)
+    if field is None or field.kind != "pictures":
+        return _text(arguments, capability, values)
+    pictures = [*_first(arguments.file, field), *values.get(field.name, [])]
+    if not pictures and field.required:
+        raise InvalidRequest(f"{field.name} is missing; name a FILE, or several with --{field.name}", param=field.name)
+    return {field.name: pictures} if pictures else {}
+
+
+def _first(file: str | None, field: Field) -> list[Any]:
+    """The picture FILE, or standard input for "-", as data URLs; none where there is no FILE. Raises InvalidRequest."""
+    if file is None:
+        return []
+    if file != "-" or sys.stdin is None:
+        return list(field.opened([file]))
+    data = sys.stdin.buffer.read(MOST_PICTURE + 1)
+    if len(data) > MOST_PICTURE:
+        raise InvalidRequest(f"standard input has more than {MOST_PICTURE >> 20} MiB; make the picture smaller")
+    return [Image(data).as_part()["image_url"]["url"]]
 
 
 def _text(arguments: argparse.Namespace, capability: Capability, values: dict[str, Any]) -> dict[str, str]:

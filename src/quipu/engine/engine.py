@@ -27,7 +27,7 @@ from quipu.engine.request import Listener, Sequence, Status
 from quipu.engine.runner import BLOCK_SIZE, PoolSize, Runner, Span
 from quipu.engine.scheduler import PROMPT_TOKENS, Scheduler
 from quipu.engine.speculate import Drafter, Speculation
-from quipu.errors import ContextLengthExceeded, EngineStopped, InvalidRequest, QuipuError
+from quipu.errors import CannotSee, ContextLengthExceeded, EngineStopped, InvalidRequest, QuipuError
 from quipu.model.image_tokens import PlacedImage
 from quipu.types import FinishReason, Sampling
 
@@ -160,7 +160,7 @@ class Engine:
         prompt = list(prompt)
         self._check(prompt, sampling, len(guides[0].grammar.shortest) if guides else 1)
         if images and self._runner.encoder is None:
-            raise InvalidRequest("this model reads text only; ask a model that sees pictures", param="messages")
+            raise CannotSee
         guided: dict[int, Guide] = dict(enumerate(guides))
 
         def answer(index: int, leader: Sequence | None = None) -> Sequence:

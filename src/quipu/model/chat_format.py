@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from quipu.errors import InvalidRequest, MissingTemplate, UnsupportedCheckpoint
+from quipu.errors import CannotSee, InvalidRequest, MissingTemplate, UnsupportedCheckpoint
 from quipu.model.chat_template import PINNED_DATE, ChatTemplate
 from quipu.model.config import VisionConfig
 from quipu.model.image import Tiles, read_tiles
@@ -78,7 +78,7 @@ class ChatFormat:
 
     def _seen(self, image: Image) -> Tiles:
         if self._vision is None:
-            raise InvalidRequest("this model reads text only; ask a model that sees pictures", param="messages")
+            raise CannotSee
         return read_tiles(image, self._vision)
 
     def _encode(
