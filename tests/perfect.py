@@ -30,7 +30,7 @@ class Perfect:
 
     def model(self, **options: Any) -> LocalModel:
         """A fake that answers so."""
-        return fake_model(self.reply, **{"context_length": 32768, "concurrency": 4, **options})
+        return fake_model(self.reply, **{"context_length": 32768, "concurrency": 4, "sees": True, **options})
 
     def ask_for(self, capability: Capability) -> Mapping[str, Any]:
         """A short input of ``capability``; from now on the answer is one that is right for it."""

@@ -78,7 +78,7 @@ def test_every_form_is_one_that_answers_can_be_held_to(task: str) -> None:
 def test_a_model_that_reads_text_only_says_so_and_which_do_not() -> None:
     with (
         fake_model() as model,
-        pytest.raises(CannotSee, match="reads text only; ask one that .* llama-4-scout") as told,
+        pytest.raises(CannotSee, match=r"reads text only; ask one that .* llama-4-scout") as told,
     ):
         capabilities.run(model, "vision", images=[png()])
     assert told.value.param == "images"

@@ -63,9 +63,10 @@ def test_capabilities_are_aligned_one_by_one(first_day):
     known = cards()
     assert set(ids) >= {*known["llama-3.2-3b-instruct"].capabilities, *known["llama-4-scout"].capabilities}
     by_id = {each.id: each for each in first_day.capabilities}
-    assert (by_id["summarize"].has, by_id["vision"].has) == ("both", "b")
-    assert by_id["vision"].uri is None
-    assert by_id["vision"].b.declared is not None
+    assert (by_id["summarize"].has, by_id["vision"].has, by_id["fine_tuning"].has) == ("both", "b", "b")
+    assert by_id["vision"].uri == "capability://vision@1"
+    assert by_id["fine_tuning"].uri is None
+    assert by_id["fine_tuning"].b.declared is not None
 
 
 def test_every_claim_is_judged_and_none_is_lost(first_day):

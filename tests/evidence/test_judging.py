@@ -352,7 +352,7 @@ def test_examples_are_those_that_the_claim_names():
 
 
 def test_what_has_no_probes_says_so():
-    assert "quipu has no probes of vision yet" in one(claim(value="vision")).why
+    assert "quipu has no probes of fine_tuning yet" in one(claim(value="fine_tuning")).why
     assert "no right answers" in one(claim(value="streaming")).why
     of = config()
     assert one(claim(needs="something else"), log(cell(of, "summarize", 90, 10), of=of)).needs == "something else"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -104,6 +105,11 @@ class Desk(Visit):
                 self.fill(items[0] | {"$defs": definitions}, value, rows.nth(place))
             elif isinstance(value, Mapping):  # of any fields: written as JSON
                 rows.nth(place).get_by_role("textbox").fill(json.dumps(value))
+            elif str(value).startswith("data:"):
+                data = base64.b64decode(value.partition(",")[2])
+                chosen = {"name": "chosen.png", "mimeType": "image/png", "buffer": data}
+                rows.nth(place).locator("input[type=file]").set_input_files(chosen)
+                expect(rows.nth(place).get_by_role("img", name="chosen.png")).to_be_visible()
             else:
                 rows.nth(place).get_by_role("textbox").fill(str(value))
 
@@ -138,8 +144,8 @@ def find(name: str) -> Capability:
 
 
 OWN = ("adding", "several")
-RICH = ("extract", "tools", "write_long")
-"""Those with what other forms have and more: rows in rows, objects as JSON, a view of the answer."""
+RICH = ("extract", "tools", "vision", "write_long")
+"""Those with what other forms have and more: rows in rows, objects as JSON, pictures, a view of the answer."""
 FORMS = [
     *((name, "desktop") for name in OWN),
     *((name, "phone") for name in RICH),

@@ -74,7 +74,7 @@ def test_models_capabilities_claims_observations(server: Running) -> None:
     assert [each["id"] for each in listed] == [each.id for each in answering()]
     code = server.http.get("/api/v1/capabilities/code").json()
     assert [each["standing"]["state"] for each in code["models"]][:3].count("thin") == 1
-    assert server.http.get("/api/v1/capabilities/vision").json()["probes"] is False
+    assert server.http.get("/api/v1/capabilities/fine_tuning").json()["probes"] is False
     claims = server.http.get("/api/v1/claims?status=contradicted&model=llama-3.2-3b-instruct").json()
     assert {each["status"] for each in claims["data"]} == {"contradicted"}
     seen = server.http.get("/api/v1/observations/40").json()

@@ -1,4 +1,4 @@
-"""Look at pictures: describe them, read them, count, find and compare what is in them, read charts, answer questions."""
+"""Look at pictures: describe them, read them, count and find what is in them, compare them, read charts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ than it was written after fails the step, even if its own tokens are right.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -21,6 +21,8 @@ from quipu.engine.local import LocalModel
 from quipu.engine.prompt_lookup import PromptLookup
 from quipu.engine.runner import BLOCK_SIZE, Encoder, PoolSize, Span
 from quipu.model.chat_format import ChatFormat
+from quipu.model.config import VisionConfig
+from quipu.model.image_tokens import MARKS, PATCH
 from quipu.model.tokenizer import Tokenizer
 from quipu.types import Facts
 
@@ -29,9 +31,23 @@ Predict = Callable[[Sequence[int]], int]
 
 HIDDEN_SIZE = 8
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|start|>' + message.role + '\n' + message.content + '<|end|>' }}{% endfor %}"
+    "{% for message in messages %}{{ '<|start|>' + message.role + '\n' }}"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{{ '<|image|>' if part.type == 'image' else part.text }}{% endfor %}{% endif %}{{ '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
 )
+
+TILE_TOKENS = 9
+"""Of a picture's tile, for a fake that takes pictures."""
+
+
+class FakeEncoder:
+    """See ``runner.Encoder``: vectors of nothing but how bright a tile is. The answers are not about them."""
+
+    def encode(self, pixels: NDArray[np.float32]) -> Iterator[NDArray[np.float32] | None]:
+        """A piece of work for each tile."""
+        yield from [None] * len(pixels)
+        yield np.repeat(pixels.mean((1, 2, 3)), TILE_TOKENS)[:, None] * np.ones(HIDDEN_SIZE, np.float32)
 
 
 class FakeRunner:
@@ -103,8 +119,11 @@ class FakeRunner:
         return logits
 
 
-def byte_tokenizer() -> Tokenizer:
-    """One token a byte, ids 0 to 255, and the special tokens <|start|> 256 and <|end|> 257, which ends answers."""
+def byte_tokenizer(*more: str) -> Tokenizer:
+    """One token a byte, ids 0 to 255, and the special tokens <|start|> 256 and <|end|> 257, which ends answers.
+
+    ``more`` are special tokens after those.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     other = [byte for byte in range(256) if byte not in printable]
     names = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(other)}
@@ -112,8 +131,8 @@ def byte_tokenizer() -> Tokenizer:
         {
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": "gpt-2",
-            "tokenizer.ggml.tokens": [*(names[byte] for byte in range(256)), "<|start|>", "<|end|>"],
-            "tokenizer.ggml.token_type": [1] * 256 + [3] * 2,
+            "tokenizer.ggml.tokens": [*(names[byte] for byte in range(256)), "<|start|>", "<|end|>", *more],
+            "tokenizer.ggml.token_type": [1] * 256 + [3] * (2 + len(more)),
             "tokenizer.ggml.merges": [],
             "tokenizer.ggml.eos_token_id": 257,
         }
@@ -147,15 +166,18 @@ def fake_model(
     blocks: int | None = None,
     seconds: float = 0.0,
     chunk: int | None = None,
+    sees: bool = False,
 ) -> LocalModel:
     """A LocalModel whose answers are ``answer(last user message)``; everything but the network is real.
 
-    ``chunk``: as if it had layers with attention in chunks of so many positions, too.
+    ``chunk``: as if it had layers with attention in chunks of so many positions, too. ``sees``: it takes pictures, of
+    which ``answer`` is told only that they are there.
     """
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(*(MARKS if sees else ()))
     blocks = blocks_for(context_length) * concurrency if blocks is None else blocks
     pool = PoolSize(blocks, 0 if chunk is None else blocks)
     runner = FakeRunner(replying(answer, tokenizer), tokenizer.vocabulary, pool, seconds, chunk)
+    runner.encoder = FakeEncoder() if sees else None
     engine = Engine(
         runner,
         context_length=context_length,
@@ -180,4 +202,21 @@ def fake_model(
         dtype="none",
         file="",
     )
-    return LocalModel(engine, facts, tokenizer, ChatFormat(tokenizer, CHAT_TEMPLATE))
+    vision = _vision(tokenizer) if sees else None
+    return LocalModel(engine, facts, tokenizer, ChatFormat(tokenizer, CHAT_TEMPLATE, vision=vision), vision=vision)
+
+
+def _vision(tokenizer: Tokenizer) -> VisionConfig:
+    """Tiles of Llama 4's size, of which each takes TILE_TOKENS."""
+    return VisionConfig(
+        hidden_size=HIDDEN_SIZE,
+        intermediate_size=HIDDEN_SIZE,
+        layers=1,
+        heads=1,
+        tile_size=336,
+        patch_size=112,
+        adapter_size=HIDDEN_SIZE,
+        shuffle=1,
+        rope_theta=10_000.0,
+        patch_token=tokenizer.specials[PATCH],
+    )

@@ -89,7 +89,7 @@ class Card:
     """None: no price is published, which is not the same as free."""
     endpoint: Endpoint | None = None
     capabilities: Mapping[str, Declared] = field(default_factory=dict)
-    """By identifier, those of quipu.capabilities and others that quipu does not measure (vision, tools ...)."""
+    """By identifier, those of quipu.capabilities and others that quipu does not measure."""
     of: str = ""
     """The card of the model that the endpoint serves; what that one says and this one does not, it says, too."""
     served: tuple[Endpoint, ...] = ()

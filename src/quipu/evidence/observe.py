@@ -12,7 +12,7 @@ from typing import Any
 
 from quipu.capabilities.base import Answering, Probe, Score, digest
 from quipu.engine.local import LocalModel
-from quipu.errors import ContextLengthExceeded, Unparsed
+from quipu.errors import CannotSee, ContextLengthExceeded, Unparsed
 from quipu.evidence.bodies import State
 from quipu.types import Chunk, Chunks, Generator, Prompt, Sampling, Usage
 
@@ -45,7 +45,10 @@ class Observation:
 def observe(
     model: Generator, capability: Answering, probe: Probe, sampling: Mapping[str, Any] | None = None
 ) -> Observation:
-    """Ask one probe and score the answer. Raises what the model raises, unless the probe does not fit its context."""
+    """Ask one probe and score the answer. Raises what the model raises, unless the probe does not fit its context.
+
+    A model that reads text only fails every probe with a picture: it is not of use where one has to see.
+    """
     watched = _Watched(model)
     options = {"seed": int(probe.id[:8], 16), **(sampling or {})}
     text, reason = "", "stop"
@@ -54,6 +57,8 @@ def observe(
         result = capability.run(watched, capability.input.of(probe.given), options)
     except ContextLengthExceeded as error:
         state, score = "beyond context", Score.right(False, str(error))
+    except CannotSee as error:
+        score = Score.right(False, str(error))
     except Unparsed as error:
         state, score, text = "unparsed", Score.right(False, str(error)), error.text
     else:

@@ -18,7 +18,8 @@ from quipu.model.image import Tiles
 PATCH = "<|patch|>"
 PLACEHOLDER = "<|image|>"
 """What chat templates write for a picture."""
-_MARKS = ("<|image_start|>", "<|image_end|>", "<|tile_x_separator|>", "<|tile_y_separator|>", PLACEHOLDER, PATCH)
+MARKS = ("<|image_start|>", "<|image_end|>", "<|tile_x_separator|>", "<|tile_y_separator|>", PLACEHOLDER, PATCH)
+"""Special tokens that a vocabulary has if its model sees."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,10 +45,10 @@ def image_ids(specials: Mapping[str, int], tiles: Tiles, tile_tokens: int) -> li
 
     Raises InvalidRequest where the vocabulary lacks one of the marks.
     """
-    lacking = [mark for mark in _MARKS if mark not in specials]
+    lacking = [mark for mark in MARKS if mark not in specials]
     if lacking:
         raise InvalidRequest(f"this model's vocabulary lacks {lacking[0]}: it reads text only", param="messages")
-    start, end, between, after_row, whole, patch = (specials[mark] for mark in _MARKS)
+    start, end, between, after_row, whole, patch = (specials[mark] for mark in MARKS)
     tile = [patch] * tile_tokens
     ids = [start]
     if tiles.rows * tiles.cols > 1:

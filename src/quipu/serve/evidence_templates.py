@@ -132,6 +132,11 @@ def identifier(uri: str) -> str:
     return uri.removeprefix("capability://").partition("@")[0]
 
 
+def pictures(value: Any) -> bool:
+    """Whether it is pictures, as data URLs."""
+    return isinstance(value, list) and bool(value) and all(str(each).startswith("data:image/") for each in value)
+
+
 def plain(value: Any) -> str:
     """A value of JSON for people."""
     if isinstance(value, bool):
@@ -219,7 +224,7 @@ def part(name: str) -> Markup:
 
 _FILTERS: Sequence[Callable[..., Any]] = (
     percent, points, points1, chance, sentence, signed, place, options, count, probability, minutes, words, identifier,
-    plain, shortened, capital, tokens, price, ranks, tally, spans, groupby_has, code, block, url, part,
+    pictures, plain, shortened, capital, tokens, price, ranks, tally, spans, groupby_has, code, block, url, part,
 )  # fmt: skip
 _HTML = _environment()
 _MARKDOWN_ENVIRONMENT = _environment(finalize=as_markdown)

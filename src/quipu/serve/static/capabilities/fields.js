@@ -24,6 +24,7 @@ export function field(name, schema, options) {
 
 function makerOf(kind) {
   if (kind.enum || "const" in kind) return choice;
+  if (kind.format === "data-url") return picture;
   if (kind.type === "object" && !kind.properties) return json; // of any fields
   return { string: text, integer: number, number, boolean: box, array: rows, object: group }[kind.type] ?? json;
 }
@@ -119,6 +120,48 @@ function box(name, kind, { required }) {
     element: labelled(name, kind, control, { inline: true }),
     value: () => control.checked,
     set: (value) => { control.checked = Boolean(value); },
+    find: () => control,
+  };
+}
+
+/** A file of the person's, which is sent as a data URL; one can also be dropped or pasted on it. */
+function picture(name, kind, { required }) {
+  const control = element("input", { type: "file", accept: kind.contentMediaType });
+  const shown = element("img", { class: "thumbnail", hidden: true });
+  let url = "";
+  const show = (value, title) => {
+    url = value;
+    shown.hidden = url === "";
+    shown.alt = title;
+    if (url) shown.src = url;
+    else shown.removeAttribute("src");
+  };
+  const take = (file) => {
+    show("", "");
+    if (!file) return;
+    const reader = new FileReader();
+    reader.onload = () => (file.size > 0 ? show(reader.result, file.name) : control.complain(`${file.name} is empty.`));
+    reader.onerror = () => control.complain(`${file.name} cannot be read.`);
+    reader.readAsDataURL(file);
+  };
+  control.addEventListener("change", () => take(control.files[0]));
+  const place = labelled(name, kind, control, { after: shown });
+  for (const [kindOfEvent, items] of [["drop", "dataTransfer"], ["paste", "clipboardData"]]) {
+    place.addEventListener(kindOfEvent, (event) => {
+      if (event[items].files.length === 0) return;
+      event.preventDefault();
+      control.files = event[items].files;
+      control.dispatchEvent(new Event("change"));
+    });
+  }
+  place.addEventListener("dragover", (event) => event.preventDefault());
+  return {
+    element: place,
+    value() {
+      if (url === "" && required) throw new FieldError(control, "Choose a picture.");
+      return url || undefined;
+    },
+    set: (value) => show(value ?? "", "The picture"),
     find: () => control,
   };
 }
