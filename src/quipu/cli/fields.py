@@ -132,8 +132,8 @@ def add_options(parser: argparse.ArgumentParser, capability: Capability) -> None
 
 def given(arguments: argparse.Namespace, capability: Capability) -> dict[str, Any]:
     """The fields that were given as options. Raises InvalidRequest for a picture that cannot be read."""
-    values = {field: getattr(arguments, _destination(field)) for field in fields(capability)}
-    return {field.name: field.opened(value) for field, value in values.items() if value is not None}
+    values = [(field, getattr(arguments, _destination(field))) for field in fields(capability)]
+    return {field.name: field.opened(value) for field, value in values if value is not None}
 
 
 def option_name(field: Field, taken: Collection[str]) -> str:
