@@ -304,4 +304,5 @@ def _refused(error: ValidationError, cls: type[Typed]) -> InvalidRequest:
         return InvalidRequest(f"unknown field {path}; {hint}", param=path)
     if fault["type"] == "missing":
         return InvalidRequest(f"{path} is missing", param=path)
-    return InvalidRequest(f"{path} {fault['msg'].removeprefix('Input ')}, got {fault['input']!r:.80}", param=path)
+    said = fault["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return InvalidRequest(f"{path} {said}, got {fault['input']!r:.80}", param=path)
