@@ -37,8 +37,9 @@ export class Pictures {
 
   /** Show them for `model` ({id, input_modalities}, or undefined). For one that reads text only, they wait. */
   show(model) {
-    if (this._model?.id === model?.id && this._sees === sees(model)) return;
+    const same = this._model?.id === model?.id && this._sees === sees(model);
     this._model = model;
+    if (same) return;
     this._sees = sees(model);
     this._button.hidden = !this._sees;
     this._draw();
@@ -95,10 +96,10 @@ export class Pictures {
 
   /** Ask the server, which also says at once what is no picture. */
   async _count(item) {
-    const model = this._model;
+    const { id } = this._model;
     try {
-      const tokens = await pictureTokens(model.id, item.photo);
-      if (model !== this._model || !this._items.includes(item)) return;
+      const tokens = await pictureTokens(id, item.photo);
+      if (id !== this._model?.id || !this._items.includes(item)) return;
       item.cost.textContent = `${number(tokens)} tokens`;
       announce(`${item.photo.name} costs ${number(tokens)} tokens.`);
     } catch (error) {
