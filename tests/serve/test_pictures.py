@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from running_server import Running, serving
 from seeing import seeing_model
 
+from quipu.engine.fake import fake_model
 from quipu.picture import Image
 
 
@@ -109,6 +110,25 @@ def test_tokens_of_a_conversation_with_pictures_are_counted(server):
     counted = server.http.post("/tokenize", json={"model": "seeing", "messages": question(saved("teal"))}).json()
     asked = server.openai.chat.completions.create(model="seeing", messages=question(saved("teal")), max_tokens=1)
     assert counted["count"] == asked.usage.prompt_tokens
+
+
+def test_who_sees_is_said_before_anybody_asks(server):
+    assert server.http.get("/v1/models/seeing").json()["input_modalities"] == ["text", "image"]
+    shown = server.http.post("/api/show", json={"model": "seeing"}).json()
+    assert shown["capabilities"] == ["completion", "vision"]
+    with serving({"blind": fake_model(), "later": fake_model}) as blind:
+        listed = {each["id"]: each["input_modalities"] for each in blind.http.get("/v1/models").json()["data"]}
+    assert listed == {"blind": ["text"], "later": None}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/tokenize"])
+def test_pictures_of_a_request_are_counted_before_any_is_decoded(server, path):
+    body = {"model": "seeing", "messages": [*question(*[saved()] * 9), *question(*[b"no picture"] * 8)]}
+    response = server.http.post(path, json=body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert "17 pictures were sent; this server takes at most 16 (--max-images sets it)" in error["message"]
+    assert (error["param"], error["code"]) == ("messages", "limit_exceeded")
 
 
 def test_a_bomb_among_others_disturbs_none(server):

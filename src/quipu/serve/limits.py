@@ -64,7 +64,6 @@ class Limits:
         self._compare(len(prompts), "prompts", "prompt", "{} prompts were sent")
         for prompt in prompts:
             self.check_messages(prompt)
-        self._compare(sum(map(_pictures, prompts)), "images", "messages", "{} pictures were sent")
         self._compare(sampling.n, "answers", "n", "n is {}")
         for scores in (sampling.logprobs, sampling.prompt_logprobs):
             self._compare(scores or 0, "logprobs", "logprobs", "{} alternatives were asked for at each token")
@@ -73,9 +72,10 @@ class Limits:
         self._compare(longest, "stop_length", "stop", "a stop string has {} characters")
 
     def check_messages(self, prompt: Prompt) -> None:
-        """Raise LimitExceeded if ``prompt`` is a conversation of too many messages."""
+        """Raise LimitExceeded if ``prompt`` is a conversation of too many messages or pictures."""
         if is_conversation(prompt):
             self._compare(len(prompt), "messages", "messages", "{} messages were sent")
+            self._compare(_pictures(prompt), "images", "messages", "{} pictures were sent")
 
     def check_inputs(self, count: int) -> None:
         """Raise LimitExceeded for a request for that many embeddings."""
@@ -94,11 +94,9 @@ class Limits:
             raise LimitExceeded(f"{said.format(given)}; this server takes {self.told(name)}", param=param)
 
 
-def _pictures(prompt: Prompt) -> int:
-    """How many pictures ``prompt`` shows, told without looking at any."""
-    if not is_conversation(prompt):
-        return 0
-    contents = [message.get("content") for message in prompt if isinstance(message, Mapping)]
+def _pictures(messages: Sequence[Any]) -> int:
+    """How many pictures ``messages`` show, told without looking at any."""
+    contents = [message.get("content") for message in messages if isinstance(message, Mapping)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
     return sum(isinstance(part, Mapping) and part.get("type") in ("image", "image_url") for part in parts)
 

@@ -89,7 +89,7 @@ def _description(model: LocalModel, service: Service) -> dict[str, Any]:
             f"{family}.attention.head_count_kv": facts.kv_heads,
             f"{family}.vocab_size": facts.vocabulary,
         },
-        "capabilities": ["completion"],
+        "capabilities": ["completion", *(["vision"] if model.sees else [])],
     }
 
 

@@ -23,6 +23,7 @@ def routes(service: Service) -> APIRouter:
             "owned_by": "quipu",
             "max_model_len": None if loaded is None else loaded.context_length,  # vLLM's name for the context
             "loaded": loaded is not None,
+            "input_modalities": None if loaded is None else ["text", *(["image"] if loaded.sees else [])],
         }
 
     @router.get("/v1/models", summary="The models that are served")

@@ -1,6 +1,7 @@
 /** The server, as the page uses it. Whatever goes wrong is an ApiError: a sentence, and what to do about it. */
 
 import { events } from "./events.js";
+import { contentOf } from "./photo.js";
 
 export class ApiError extends Error {
   /** `param` is the field at fault, `text` the answer of a model that could not be read. */
@@ -10,7 +11,7 @@ export class ApiError extends Error {
   }
 }
 
-/** [{id, max_model_len}] */
+/** [{id, max_model_len, input_modalities}], the last two null until the model is loaded. */
 export async function models() {
   return (await (await call("v1/models")).json()).data;
 }
@@ -47,6 +48,13 @@ export async function score(model, messages, answer, signal) {
     logprob: logprobs.token_logprobs[prompt.length + place],
     top: Object.entries(logprobs.top_logprobs[prompt.length + place] ?? {}).map(([other, logprob]) => ({ text: other, logprob })),
   }));
+}
+
+/** How many tokens `photo` adds to a question. Throws ApiError, also if the server sees no picture in it. */
+export async function pictureTokens(model, photo) {
+  const asked = (photos) => tokenize({ model, messages: [{ role: "user", content: contentOf("?", photos) }] });
+  const [shown, plain] = await Promise.all([asked([photo]), asked([])]);
+  return shown.length - plain.length;
 }
 
 async function tokenize(body, signal) {
@@ -91,7 +99,7 @@ function remedy(status, code, retryAfter) {
   if (code === "missing_chat_template") return "Choose another model.";
   if (code === "model_not_found") return "Choose another model at the top of the page.";
   if (code === "limit_exceeded") return "Whoever runs the server can raise this limit.";
-  if (code === "request_too_large") return "Shorten the message or start a new chat.";
+  if (code === "request_too_large") return "Shorten the message, show fewer pictures, or start a new chat.";
   if (status === 401) return "Try again, and enter the key as the password when the browser asks; any user name will do.";
   if (status === 429) return retryAfter ? `Try again in ${retryAfter} seconds.` : "Try again in a moment.";
   if (status === 503) return retryAfter ? `Try again in ${retryAfter} seconds.` : "Wait until the server has started again, then try again.";

@@ -3,7 +3,7 @@
 import { Reader, announce } from "./announcer.js";
 import { answer } from "./answering.js";
 import { models, score } from "./api.js";
-import { add, choose, messagesFor, newConversation, newId, refused, removeLeaf, shown } from "./conversation.js";
+import { add, choose, messagesFor, newConversation, newId, refused, removeLeaf, shown, upTo } from "./conversation.js";
 import { ask, toast } from "./dialog.js";
 import { recall, remember } from "./store.js";
 import { download, fileName, fromFile, toJson, toMarkdown } from "./transfer.js";
@@ -80,18 +80,18 @@ export class Chat {
     return this.running.has(this.current.id);
   }
 
-  /** Say `text` after what is shown, and answer it. */
-  async send(text) {
+  /** Say `text` and show `images` ([{name, url}]) after what is shown, and answer it. */
+  async send(text, images = []) {
     const last = shown(this.current).at(-1);
     if (!this.current.root) this.conversations.push(this.current);
-    const question = add(this.current, last?.id ?? null, { role: "user", content: text });
+    const question = add(this.current, last?.id ?? null, said(text, images));
     await this._answer(this.current, question);
   }
 
-  /** Say something else in the place of `node`, on a branch of its own. */
+  /** Say something else in the place of `node`, on a branch of its own. Its pictures stay. */
   async edit(node, text) {
     if (this.busy) return;
-    const question = add(this.current, node.parent, { role: "user", content: text });
+    const question = add(this.current, node.parent, said(text, node.images));
     await this._answer(this.current, question);
   }
 
@@ -115,7 +115,11 @@ export class Chat {
 
   /** The tokens of an answer with their probabilities. See `api.score`. */
   score(node) {
-    const messages = messagesFor(this.current, this.current.nodes[node.parent]);
+    const question = this.current.nodes[node.parent];
+    if (upTo(this.current, question).some((each) => each.images)) {
+      throw new Error("Answers to pictures are not scored: only texts can be.");
+    }
+    const messages = messagesFor(this.current, question);
     return score(this._known(node.model), messages, node.content);
   }
 
@@ -159,9 +163,14 @@ export class Chat {
     if (this.current.root) this._save(this.current);
   }
 
-  /** Tokens that the model of this conversation can hold, if it is known. */
+  /** The model of this conversation as the server describes it, if it does. */
+  get model() {
+    return this.models.find((each) => each.id === this.current.model);
+  }
+
+  /** Tokens that it can hold, if it is known. */
   get contextLength() {
-    return this.models.find((each) => each.id === this.current.model)?.max_model_len;
+    return this.model?.max_model_len;
   }
 
   // ---- files
@@ -171,6 +180,7 @@ export class Chat {
   }
 
   exportMarkdown(conversation) {
+    if (shown(conversation).some((node) => node.images)) toast("Markdown has no pictures: export as JSON to keep them.");
     download(fileName(conversation.title, "md"), "text/markdown", toMarkdown(conversation));
   }
 
@@ -223,4 +233,8 @@ export class Chat {
   _known(model) {
     return this.models.some((each) => each.id === model) ? model : (this.models[0]?.id ?? model);
   }
+}
+
+function said(text, images = []) {
+  return { role: "user", content: text, ...(images.length && { images }) };
 }

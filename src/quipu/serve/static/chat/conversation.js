@@ -3,10 +3,11 @@
  *
  * {id, title, created, updated, model, system, sampling, root, nodes}: `nodes` maps ids to
  * {id, parent, role, content, chosen, created, ...}; `chosen` is the child that is shown, `root` the first message
- * that is. An answer also has `model`, `status` ("streaming", "done", "stopped", "failed"), `finish`, `usage`,
+ * that is. A question may have `images`, [{name, url}] with data URLs. An answer also has `model`, `status` ("streaming", "done", "stopped", "failed"), `finish`, `usage`,
  * `timing` and `error`. Times are milliseconds since 1970.
  */
 
+import { contentOf, isPicture } from "./photo.js";
 import { CONTROLS } from "./sampling.js";
 
 const ROLES = new Set(["user", "assistant"]);
@@ -26,7 +27,7 @@ export function add(conversation, parent, message) {
   const node = { id: newId(), parent, chosen: null, created: Date.now(), ...message };
   conversation.nodes[node.id] = node;
   choose(conversation, node);
-  if (!conversation.title && node.role === "user") conversation.title = titleOf(node.content);
+  if (!conversation.title && node.role === "user") conversation.title = titleOf(node.content || node.images?.[0].name || "");
   return node;
 }
 
@@ -76,7 +77,7 @@ export function refused(node) {
 export function messagesFor(conversation, node) {
   const way = upTo(conversation, node);
   const said = way.filter((each, place) => !refused(each) && !(way[place + 1] && refused(way[place + 1])));
-  const messages = said.map(({ role, content }) => ({ role, content }));
+  const messages = said.map(({ role, content, images }) => ({ role, content: contentOf(content, images) }));
   return conversation.system.trim() ? [{ role: "system", content: conversation.system }, ...messages] : messages;
 }
 
@@ -121,6 +122,7 @@ function checkedNode(node, names) {
   const { role, content } = node;
   const known = { role, content, parent: names.get(node.parent) ?? null, chosen: names.get(node.chosen) ?? null };
   known.created = Number.isFinite(node.created) ? node.created : Date.now();
+  if (role === "user" && Array.isArray(node.images) && node.images.length) known.images = node.images.map(checkedImage);
   if (role === "assistant") {
     known.status = node.status === "stopped" ? "stopped" : "done";
     known.model = text(node.model);
@@ -129,6 +131,11 @@ function checkedNode(node, names) {
     known.timing = isObject(node.timing) ? numbers(node.timing) : null;
   }
   return known;
+}
+
+function checkedImage(image) {
+  if (!isObject(image) || !isPicture(image.url)) throw new Error("a picture is no data URL of a kind that is shown");
+  return { name: text(image.name).slice(0, 200), url: image.url };
 }
 
 /** Every message is reached from a beginning, and what is chosen is a child: else showing it would never end. */

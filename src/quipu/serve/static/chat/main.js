@@ -9,6 +9,7 @@ import { byId, element } from "./element.js";
 import { drawIcons, icon } from "./icons.js";
 import { openMenu } from "./menu.js";
 import { grow } from "./message.js";
+import { Pictures } from "./pictures.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { Store } from "./store.js";
@@ -26,6 +27,7 @@ const store = await Store.open(async () => {
   if (!chat.busy) draw();
 });
 const chat = new Chat(store, draw);
+const pictures = new Pictures(drawSend);
 const drawer = new Drawer();
 const settings = new Settings((changed) => chat.set(changed));
 const thread = new Thread({
@@ -69,6 +71,7 @@ function draw(node) {
   history.replaceState(null, "", current.root ? `#${current.id}` : location.pathname + location.search);
   drawModels();
   drawContext();
+  pictures.show(chat.model);
   drawSend();
 }
 
@@ -99,7 +102,11 @@ function drawSend() {
   button.setAttribute("aria-label", busy ? "Stop" : "Send");
   button.title = busy ? "Stop (Esc)" : "Send (Enter)";
   button.classList.toggle("stopping", busy);
-  button.disabled = !busy && question.value.trim() === "";
+  button.disabled = !busy && !sendable();
+}
+
+function sendable() {
+  return !pictures.reading && (question.value.trim() !== "" || pictures.count > 0);
 }
 
 function typed() {
@@ -115,11 +122,11 @@ function said(work) {
 }
 
 function send() {
+  if (chat.busy || !sendable()) return;
   const text = question.value.trim();
-  if (!text || chat.busy) return;
   question.value = "";
+  said(chat.send(text, pictures.take()));
   typed();
-  said(chat.send(text));
 }
 
 function show(conversation) {
@@ -158,6 +165,7 @@ question.addEventListener("keydown", (event) => {
 byId("model").addEventListener("change", (event) => {
   chat.choose(event.target.value);
   drawContext();
+  pictures.show(chat.model);
 });
 for (const id of ["new-chat", "new-chat-here"]) byId(id).addEventListener("click", () => show(null));
 byId("shortcuts").addEventListener("click", () => showShortcuts(SHORTCUTS));

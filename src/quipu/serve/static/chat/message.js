@@ -19,12 +19,15 @@ class QuestionView {
   constructor(node, family, actions) {
     this.node = node;
     this._actions = actions;
-    this._body = element("div", { class: "bubble" }, node.content);
+    this._pictures = node.images && element("div", { class: "shown-pictures" },
+      ...node.images.map(({ name, url }) => element("img", { src: url, alt: name, title: name })));
+    this._body = node.content && element("div", { class: "bubble" }, node.content);
     this._tools = element("div", { class: "tools" },
       branches(node, family, actions),
       iconButton("edit", "Edit message", () => this.edit()),
       copyButton("Copy message", () => node.content));
-    this.element = element("article", { class: "message question", "data-id": node.id, "aria-label": "You" }, this._body, this._tools);
+    this.element = element("article", { class: "message question", "data-id": node.id, "aria-label": "You" });
+    this._show(this._body, this._tools);
   }
 
   update() {}
@@ -35,29 +38,33 @@ class QuestionView {
     field.value = this.node.content;
     const form = element("form", { class: "edit" }, field, element("div", { class: "edit-row" },
       element("span", { class: "note" }, "The message as it was stays on another branch."),
-      element("button", { type: "button", class: "button", onclick: () => this._close(form) }, "Cancel"),
+      element("button", { type: "button", class: "button", onclick: () => this._close() }, "Cancel"),
       element("button", { type: "submit", class: "button primary" }, "Send")));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (field.value.trim()) this._actions.edit(this.node, field.value.trim());
+      if (field.value.trim() || this.node.images) this._actions.edit(this.node, field.value.trim());
     });
     field.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
         event.stopPropagation();
-        this._close(form);
+        this._close();
       } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         form.requestSubmit();
       }
     });
-    this.element.replaceChildren(form);
+    this._show(form);
     grow(field);
     field.addEventListener("input", () => grow(field));
     field.focus();
   }
 
-  _close(form) {
-    form.replaceWith(this._body, this._tools);
+  _show(...below) {
+    this.element.replaceChildren(...[this._pictures, ...below].filter(Boolean));
+  }
+
+  _close() {
+    this._show(this._body, this._tools);
     this._tools.querySelector("[aria-label='Edit message']").focus();
   }
 }

@@ -1,4 +1,4 @@
-/** Conversations as files: JSON has everything; Markdown has the branch that is shown, to be read by people. */
+/** Conversations as files: JSON has everything; Markdown has the texts of the branch that is shown, to be read by people. */
 
 import { add, checked, newConversation, shown } from "./conversation.js";
 import { element } from "./element.js";
@@ -14,7 +14,7 @@ export function toJson(conversations) {
 /** Comments, which no reader of Markdown sees, say where a message begins; a line that looks like one gets a backslash. */
 export function toMarkdown(conversation) {
   const system = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
-  const parts = [...system, ...shown(conversation)].filter((node) => node.content).map(({ role, content }) =>
+  const parts = [...system, ...shown(conversation)].filter((node) => node.content || node.images).map(({ role, content }) =>
     `<!-- quipu:${role} -->\n## ${HEADINGS[role]}\n\n${content.replace(/^(\\*<!-- quipu:)/gm, "\\$1")}\n`);
   return `# ${conversation.title || "Conversation"}\n\n${parts.join("\n")}`;
 }
