@@ -24,8 +24,8 @@ class Answer:
         """Once it is over."""
         self._start = time.perf_counter()
         self._pieces: list[str] = []
-        self.said = False
-        """Whether there was text to show."""
+        self.line_open = False
+        """Whether what was shown of it does not end a line."""
         self.tokens = 0
         self.first: float | None = None
         self.last = 0.0
@@ -44,9 +44,7 @@ class Answer:
             if chunk.usage is not None:
                 self.usage, self.tokens = chunk.usage, chunk.usage.completion_tokens
             self._deltas += chunk.tool_calls
-            text = chunk.text if self._closing is None else self._closing.push(chunk.text)
-            self.said = self.said or bool(text)
-            yield text
+            yield self._shown(chunk.text if self._closing is None else self._closing.push(chunk.text))
 
     def rest(self) -> str:
         """It is over: what text of it was not shown. From now on there are ``calls``; a stopped answer has none."""
@@ -54,7 +52,12 @@ class Answer:
             self.calls = () if self.finish_reason == "abort" else joined_calls(self._deltas)
             return ""
         said, self.calls = self._closing.finish()
-        return said
+        return self._shown(said)
+
+    def _shown(self, text: str) -> str:
+        if text:
+            self.line_open = not text.endswith("\n")
+        return text
 
     @property
     def text(self) -> str:

@@ -172,12 +172,12 @@ def _answer(model: LocalModel, prompt: Prompt, sampling: dict[str, Any], as_json
         for text in answer.watch(stream):
             if not as_json:
                 print(show(text), end="", flush=True)
-    rest = answer.rest()
+    rest = show(answer.rest())
     if as_json:
         print_json({"model": model.facts.name, **answer.as_dict()})
         return
-    print(show(rest), end="")
-    if not answer.text.endswith("\n") and (answer.said or rest or not answer.calls):
+    print(rest, end="")
+    if answer.line_open or not (answer.text or answer.calls):
         print()
     for call in answer.calls:
         print(faint(f"calls {show(shown(call))}", sys.stdout))

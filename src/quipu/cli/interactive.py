@@ -96,9 +96,9 @@ class Interactive:
                     print(printable(text), end="", flush=True)
         except KeyboardInterrupt:
             stopped = faint(" [stopped]", sys.stdout)
-        rest = printable(answer.rest()) + stopped
-        if rest or not answer.calls or answer.said:
-            print(rest)
+        print(printable(answer.rest()) + stopped, end="")
+        if answer.line_open or not answer.calls:
+            print()
         for call in answer.calls:
             self._say(f"calls {shown(call)}")
         return answer
