@@ -39,8 +39,8 @@ def test_a_call_that_nobody_asked_for_is_shown_as_one(visit, size):
     assert [person.page.evaluate(each) for each in (UNNAMED, SMALL, FAINT)] == [[], [], []]
 
 
-def test_the_person_enters_what_a_tool_returns(visit, size):
-    person = visit(size)
+def test_the_person_enters_what_a_tool_returns(visit):
+    person = visit("phone")
     person.set(Tools=json.dumps(TOOLS))
     body = sent(person, lambda: person.begin("weather"))
     assert body["tools"] == TOOLS
@@ -68,6 +68,7 @@ def test_the_person_enters_what_a_tool_returns(visit, size):
     assert (body["tools"], len(body["messages"])) == (TOOLS, 5)
 
 
+@pytest.mark.slow
 def test_files_keep_calls_and_results(visit):
     person = visit()
     person.set(Tools=json.dumps(TOOLS))
@@ -92,6 +93,7 @@ def test_files_keep_calls_and_results(visit):
             assert "get_weather returned: sun" in [each["content"] for each in again["messages"]]
 
 
+@pytest.mark.slow
 def test_tools_that_are_no_list_are_refused_where_they_are_entered(visit):
     person = visit()
     person.set(Tools="{")
@@ -110,6 +112,7 @@ def call_of(**changes: Any) -> dict[str, Any]:
     return {"a": {"role": "assistant", "content": "", "parent": None, "calls": [call]}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nodes", "complaint"),
     [
@@ -152,6 +155,7 @@ texts = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(texts=st.lists(texts | st.text(st.sampled_from("[]{}()\"'f=:,1 \n"), max_size=30), min_size=60, max_size=100))
 def test_the_page_and_the_terminal_find_the_same_calls(reader, texts):
@@ -179,6 +183,7 @@ TIME = """async (texts) => {
 }"""
 
 
+@pytest.mark.slow
 def test_hostile_text_does_not_keep_the_page_waiting(reader):
     hostile = [
         "]" * 200_000,
