@@ -183,7 +183,7 @@ def test_every_control_says_what_it_does(visit):
     person = visit()
     person.button("Settings").click()
     fields = person.page.locator("#controls input:not([type=range]), #controls textarea")
-    assert fields.count() == 11
+    assert fields.count() == 12
     for field in fields.all():
         described = str(field.get_attribute("aria-describedby")).split()[0]
         assert re.search(r"\w.*\.$", person.page.locator(f"#{described}").inner_text())
