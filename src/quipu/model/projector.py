@@ -13,7 +13,7 @@ from quipu.errors import CheckpointError, DamagedCheckpoint, UnsupportedCheckpoi
 from quipu.model.config import (
     LLAMA4_PATCH,
     MOST_HEADS,
-    MOST_LAYERS,
+    MOST_VISION_LAYERS,
     MOST_WIDTH,
     ModelConfig,
     VisionConfig,
@@ -73,7 +73,7 @@ def read_projector(path: Path, metadata: Mapping[str, Any], text: ModelConfig) -
     config = VisionConfig(
         hidden_size=fields.integer("embedding_length", most=MOST_WIDTH),
         intermediate_size=fields.integer("feed_forward_length", most=MOST_WIDTH),
-        layers=fields.integer("block_count", most=MOST_LAYERS),
+        layers=fields.integer("block_count", most=MOST_VISION_LAYERS),
         heads=fields.integer("attention.head_count", most=MOST_HEADS),
         tile_size=fields.integer("image_size", most=MOST_WIDTH),
         patch_size=fields.integer("patch_size", most=MOST_WIDTH),
