@@ -1,4 +1,4 @@
-"""What a tile of a picture costs on the CPU, beside torch and the machine's limit: ``python bench/vision.py [THREADS]``.
+"""What a tile of a picture costs, beside torch and the machine's limit: ``python bench/vision.py [THREADS]``.
 
 Encoders of random weights: a small one, and one of Llama 4's own shape (hidden 1408, 16 heads, 577 positions), of whose
 34 layers three are timed and counted as all. Rounds alternate, and the median of each counts: other work on the machine
