@@ -143,10 +143,10 @@ class Output(base.Output):
     """What is seen, in words, and for some tasks in numbers."""
 
     text: str = Field(description="The answer in words")
-    count: int | None = Field(None, description="How many, for count")
-    box: Box | None = Field(None, description="Where, for locate; null if it is not there")
-    differences: list[str] = Field([], description="What differs, for compare; empty if nothing does")
-    values: list[float] = Field([], description="The numbers that the answer names, for chart")
+    count: int | None = Field(default=None, description="How many, for count")
+    box: Box | None = Field(default=None, description="Where, for locate; null if it is not there")
+    differences: list[str] = Field(default=[], description="What differs, for compare; empty if nothing does")
+    values: list[float] = Field(default=[], description="The numbers that the answer names, for chart")
 
 
 class Vision(base.Answering):
