@@ -20,7 +20,7 @@ from quipu.model.checkpoint import Checkpoint
 from quipu.model.gguf_layout import Layout, layout
 from quipu.model.gguf_metadata import metadata, rope_divisors
 from quipu.model.names_gguf import ROPE_DIVISORS, stored_name
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, byte_count, in_pairs_order, is_router
+from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, byte_count, in_pairs_order, is_router, parameter_count
 
 _FLOATS = {"F32", "F16", "BF16"}
 _KINDS = {"q8": "Q8_0", "q4": "Q4_1"}
@@ -84,7 +84,7 @@ def quantize(
     except OSError as error:
         raise StorageFailed(f"{out} cannot be written: {error.strerror or error}") from error
     *seeing, text = map(_report, files, losses)
-    return replace(text, parameters=checkpoint.parameters, projector=seeing[0] if seeing else None)
+    return replace(text, parameters=parameter_count(checkpoint.config), projector=seeing[0] if seeing else None)
 
 
 def _write(
