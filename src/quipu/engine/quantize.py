@@ -132,7 +132,7 @@ def _projector_file(checkpoint: Checkpoint, out: Path) -> NewFile:
     names = {name: projector.stored_name(name) for name in checkpoint.vision}
     shapes = {names[name]: (each.shape, _projector_kind(names[name], each)) for name, each in checkpoint.vision.items()}
     file = layout(projector.metadata(checkpoint.config, checkpoint.name), shapes)
-    pieces = []
+    pieces: list[Piece] = []
     for name, tensor in checkpoint.vision.items():
         stored = names[name]
         pieces += _rows(name, stored, tensor, shapes[stored][1], file.places[stored])
