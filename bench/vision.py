@@ -2,8 +2,8 @@
 
 Encoders of random weights: a small one, and one of Llama 4's own shape (hidden 1408, 16 heads, 577 positions), of whose
 34 layers three are timed and counted as all. Rounds alternate, and the median of each counts: other work on the machine
-slows all of them. The limit is how fast this machine multiplies float32 (``quipu.bench.limits``); in 8 bits four times
-that, where the processor multiplies bytes.
+slows all of them. The limit is how fast this machine multiplies float32 (``quipu.bench.limits``); twice that in bfloat16
+and four times in 8 bits, where the processor has instructions for them. Ours computes with bfloat16 weights in float32.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ LLAMA4 = VisionConfig(1408, 5632, 34, 16, 336, 14, 4096, 2, 10000.0, 200092)
 SMALL = VisionConfig(384, 1536, 12, 6, 336, 14, 1024, 2, 10000.0, 200092)
 SHAPES = {"small": (SMALL, 12, 1024), "Llama 4": (LLAMA4, 3, 5120)}
 """Configuration, layers that are timed, width of the text model."""
-ROUNDS = 5
+ROUNDS = 3
 THEIRS = {"torch float32": torch.float32, "torch bfloat16": torch.bfloat16}
 OURS = {"quipu F32": "F32", "quipu BF16": "BF16", "quipu Q8_0": "Q8_0"}
+TIMES = {"torch bfloat16": 2, "quipu Q8_0": INT8}
+"""The limit of those, in that of float32."""
 Encode = Callable[[NDArray[np.float32]], Iterator[NDArray[np.float32] | None]]
 
 
@@ -114,14 +116,17 @@ def compare(name: str, threads: int, limits: Limits) -> None:
             each.measure(pixels, layers)
     most = max(limit)
     operations = whole.layers * layer_operations(config) + other_operations(config, text_width)
-    print(f"{name}: {operations / 1e9:.0f} G operations a tile, {layers} of {whole.layers} layers timed; ", end="")
+    print(
+        f"{name}, {threads} threads: {operations / 1e9:.0f} G operations a tile, {layers} of {whole.layers} layers timed; ",
+        end="",
+    )
     print(f"float32 is multiplied at {most:.0f} G/s")
     exact = timed["torch float32"].vectors
     peer = timed["torch float32"].seconds(whole.layers)
     for each, one in timed.items():
         seconds = one.seconds(whole.layers)
         reached = operations / seconds / 1e9
-        share = reached / most / (INT8 if each.endswith("Q8_0") else 1)
+        share = reached / most / TIMES.get(each, 1)
         off = np.abs(one.vectors - exact).max() / np.abs(exact).max()
         print(
             f"  {each:14} {seconds * 1000:7.0f} ms a tile, {reached:4.0f} G/s, {share:4.0%} of the limit, "
