@@ -156,6 +156,14 @@ inline bool all_finite(const float* values, int count) {
     return true;
 }
 
+// Values of a block are on their way while its keys are scored; a few queries would wait for them (docs/log.md).
+template <CacheKind kind>
+inline __attribute__((always_inline)) void ask_for_values(const LayerCache& cache, int block, int head) {
+    constexpr size_t bytes = kind == CacheKind::F32 ? 4 : kind == CacheKind::F16 ? 2 : 1;
+    const uint8_t* values = cache.values + head_at(cache, block, head) * bytes;
+    for (size_t at = 0; at < bytes * BLOCK * cache.head_size; at += 64) __builtin_prefetch(values + at, 0, 2);
+}
+
 // A piece of keys for `rows` queries. Query r sees keys [begin, ends[r]) of the piece, counted from its first block.
 // partial[r]: maximum, sum, values; a query that sees nothing has the maximum NOTHING.
 template <CacheKind kind, int rows>
@@ -166,8 +174,10 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     int count = 0;
     for (int r = 0; r < rows; ++r) count = ends[r] > count ? ends[r] : count;
     const int first = begin / BLOCK, last = (count + BLOCK - 1) / BLOCK;
-    for (int block = first; block < last; ++block)
+    for (int block = first; block < last; ++block) {
+        if constexpr (rows < ROWS) ask_for_values<kind>(cache, blocks[block], head);
         score_block<kind, rows>(cache, blocks[block], head, queries, scores + block * BLOCK, stride);
+    }
     const i32x16 lane = lane_numbers();
     for (int r = 0; r < rows; ++r) {
         float* row = scores + r * stride;
