@@ -2,8 +2,8 @@
 
 Encoders of random weights: a small one, and one of Llama 4's own shape (hidden 1408, 16 heads, 577 positions), of whose
 34 layers three are timed and counted as all. Rounds alternate, and the median of each counts: other work on the machine
-slows all of them. The limit is how fast this machine multiplies float32 (``quipu.bench.limits``); twice that in bfloat16
-and four times in 8 bits, where the processor has instructions for them. Ours computes with bfloat16 weights in float32.
+slows all of them. The limit is how fast this machine multiplies float32 (``quipu.bench.limits``), twice that in
+bfloat16 and four times in 8 bits, where the processor has instructions for them. Ours computes with bfloat16 weights in float32.
 """
 
 from __future__ import annotations
@@ -116,11 +116,8 @@ def compare(name: str, threads: int, limits: Limits) -> None:
             each.measure(pixels, layers)
     most = max(limit)
     operations = whole.layers * layer_operations(config) + other_operations(config, text_width)
-    print(
-        f"{name}, {threads} threads: {operations / 1e9:.0f} G operations a tile, {layers} of {whole.layers} layers timed; ",
-        end="",
-    )
-    print(f"float32 is multiplied at {most:.0f} G/s")
+    print(f"{name}, {threads} threads, {layers} of {whole.layers} layers timed: ", end="")
+    print(f"{operations / 1e9:.0f} G operations a tile; float32 is multiplied at {most:.0f} G/s")
     exact = timed["torch float32"].vectors
     peer = timed["torch float32"].seconds(whole.layers)
     for each, one in timed.items():

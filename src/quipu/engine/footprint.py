@@ -37,7 +37,7 @@ class Footprint:
         cls,
         config: ModelConfig,
         tensors: Mapping[str, Tensor],
-        vision: Mapping[str, Tensor],
+        vision: Mapping[str, Tensor] | None = None,
         *,
         dtype: str = "auto",
         quantize: str | None = None,
@@ -48,7 +48,7 @@ class Footprint:
         arithmetic = _arithmetic(kinds)
         if kv_dtype == "auto":
             kv_dtype = "f32" if arithmetic == "float32" else "f16"
-        seeing = 0 if config.vision is None else vision_bytes(config.vision, vision, vision_kind(quantize))
+        seeing = 0 if config.vision is None else vision_bytes(config.vision, vision or {}, vision_kind(quantize))
         weights = sum(packed_sizes(tensors, kinds).values()) + seeing
         chunked = sum(config.layer_chunk(layer) is not None for layer in range(config.layers))
         full, chunk = (_kv_bytes(config, kv_dtype, layers) for layers in (config.layers - chunked, chunked))
