@@ -3,7 +3,7 @@
 Encoders of random weights: a small one, and one of Llama 4's own shape (hidden 1408, 16 heads, 577 positions), of whose
 34 layers three are timed and counted as all. Rounds alternate, and the median of each counts: other work on the machine
 slows all of them. The limit is how fast this machine multiplies float32 (``quipu.bench.limits``), twice that in
-bfloat16 and four times in 8 bits, where the processor has instructions for them. Ours takes bfloat16 weights as float32.
+bfloat16 and four times in 8 bits, where the processor has instructions for them. Ours makes bfloat16 weights float32.
 """
 
 from __future__ import annotations
