@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
+from seeing import GOLDEN, tokenizer_metadata
 
 from quipu.cli import main
+from quipu.engine.quantize import quantize
+from quipu.model.checkpoint import open_checkpoint
 
 FAKE = Path(__file__).parent / "fake_command.py"
 
@@ -124,6 +129,35 @@ def test_tools_exclude_what_has_no_calls(loads, standard_input, capsys, tools_fi
     assert "--tools are part of a chat" in capsys.readouterr().err
     assert main(["chat", "-p", "x", "--regex", "a+", "--tools", str(tools_file)]) == 1
     assert "kept to constraint or be given tools, not both" in capsys.readouterr().err
+
+
+def test_pictures_are_shown_with_the_question(tmp_path, standard_input, capsys):
+    """To a whole model that sees, in files that quipu quantize wrote."""
+    standard_input(b"")
+    source = replace(open_checkpoint(GOLDEN), tokenizer_source=("gguf", tokenizer_metadata()))
+    model = str(quantize(source, "q8", tmp_path / "seeing.gguf", threads=1).path)
+    for colour in ("red", "blue"):
+        Pillow.new("RGB", (56, 56), colour).save(tmp_path / f"{colour}.png")
+    red, blue = (["--image", str(tmp_path / f"{colour}.png")] for colour in ("red", "blue"))
+    asked = ["chat", model, "-p", "What?", "--json", "--max-tokens", "8", "--temperature", "0", "--threads", "1"]
+    answers = []
+    for images in ([], red, blue, [*red, *blue]):
+        assert main([*asked, *images]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    plain, *shown = (each["usage"]["prompt_tokens"] for each in answers)
+    assert [each - plain for each in shown] == [4 + 3, 4 + 3, 2 * (4 + 3)]  # parts of a tile, and three marks
+    assert len({each["text"] for each in answers}) == 4
+
+
+def test_pictures_that_cannot_be_shown(loads, standard_input, capsys, tmp_path):
+    standard_input(b"")
+    Pillow.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    assert main(["chat", "-p", "What?", "--image", str(tmp_path / "a.png")]) == 1
+    assert "reads text only; --image is for models that see pictures" in capsys.readouterr().err
+    assert main(["chat", "-p", "What?", "--image", str(tmp_path / "none.png")]) == 1
+    assert "none.png" in capsys.readouterr().err
+    assert main(["chat", "--raw", "-p", "What?", "--image", str(tmp_path / "a.png")]) == 2
+    assert "--image is part of a chat; --raw has none" in capsys.readouterr().err
 
 
 def test_raw_continues_the_text_as_it_is(loads, standard_input, capsys):

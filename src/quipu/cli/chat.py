@@ -48,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--prompt", metavar="TEXT", help="ask this, print the answer, leave")
     parser.add_argument("--system", metavar="TEXT", help="tell the model how to behave")
     parser.add_argument(
-        "--image", action="append", default=[], metavar="FILE", help="show this picture with -p; may be repeated"
+        "--image",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="show this picture with the first question; may be repeated",
     )
     parser.add_argument(
         "--tools",
