@@ -24,10 +24,10 @@ serve: install  ## Serve MODEL on 127.0.0.1:PORT with the OpenAI API
 chat: install  ## Talk to MODEL in the terminal
 	@$(BIN)/quipu chat $(MODEL)
 
-# Two at a time, but for those that ask how soon a server answers or a page is there.
+# Two at a time, but for those that ask how soon something answers.
 test: install $(VENV)/.installed-dev lint  ## The gate: lint, types, import contracts, tests
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --ignore tests/serve --ignore tests/pages
-	$(BIN)/python -m pytest -m "not slow" tests/serve tests/pages
+	$(BIN)/python -m pytest -m "not slow and not alone" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "alone and not slow"
 
 test-all: install $(VENV)/.installed-dev clients lint sanitize  ## The gate and what takes minutes
 	$(BIN)/python -m pytest

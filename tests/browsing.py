@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, expect
@@ -122,3 +123,21 @@ class Visit:
         for label, value in values.items():
             self.page.get_by_label(label, exact=True).fill(value)
         self.button("Close settings").click()
+
+
+def sent(visit: Visit, action: Any) -> dict[str, Any]:
+    """The chat request that ``action`` makes."""
+    with visit.page.expect_request("**/v1/chat/completions") as request:
+        action()
+    body: dict[str, Any] = request.value.post_data_json
+    visit.wait()
+    return body
+
+
+def exported(person: Visit, kind: str, title: str) -> Path:
+    """The file that the conversation of this title is exported to."""
+    person.show_list().get_by_role("button", name=f"More about {title}").click()
+    with person.page.expect_download() as download:
+        person.page.get_by_role("menuitem", name=f"Export as {kind}").click()
+    target = Path(str(download.value.path()))
+    return target.rename(target.with_name(download.value.suggested_filename))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from quipu.engine.load import load
 from quipu.engine.local import LocalModel
 from quipu.model.chat_format import ChatFormat
@@ -20,22 +22,25 @@ MARKS = {
 
 
 def seeing_tokenizer() -> Tokenizer:
-    """256 bytes, fillers that stand for nothing, and Meta's marks."""
+    """Of what ``tokenizer_metadata`` says."""
+    return Tokenizer.from_gguf(tokenizer_metadata())
+
+
+def tokenizer_metadata() -> dict[str, Any]:
+    """As a GGUF says it: 256 bytes, fillers that stand for nothing, and Meta's marks."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     other = [byte for byte in range(256) if byte not in printable]
     names = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(other)}
     tokens = [*(names[byte] for byte in range(256)), *(f"<|filler_{place}|>" for place in range(256, 500))]
-    return Tokenizer.from_gguf(
-        {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.pre": "gpt-2",
-            "tokenizer.ggml.tokens": [*tokens, *(MARKS[token] for token in range(500, 512))],
-            "tokenizer.ggml.token_type": [1] * 256 + [3] * 256,
-            "tokenizer.ggml.merges": [],
-            "tokenizer.ggml.bos_token_id": 506,
-            "tokenizer.ggml.eos_token_id": 509,
-        }
-    )
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [*tokens, *(MARKS[token] for token in range(500, 512))],
+        "tokenizer.ggml.token_type": np.repeat(np.array([1, 3], np.int32), 256),
+        "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.bos_token_id": 506,
+        "tokenizer.ggml.eos_token_id": 509,
+    }
 
 
 def seeing_model(**options: Any) -> LocalModel:

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import attacks
@@ -30,7 +31,7 @@ def throw(port: int, model: str, kinds: list[str], at_once: int, seconds: float)
 
 def gaps(port: int, model: str, streams: int, seconds: float) -> list[float]:
     """Seconds between the pieces of answers, where so many clients stream one after another."""
-    return sum(_in_threads(streams, partial(_streamer, port, model, _after(seconds))), [])
+    return list(chain.from_iterable(_in_threads(streams, partial(_streamer, port, model, _after(seconds)))))
 
 
 def prefer() -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import json
 import os
 import pty
 import select
@@ -144,3 +145,14 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]
 
     monkeypatch.setattr(quipu, "load", load, raising=False)
     return asked
+
+
+@pytest.fixture
+def tools_file(tmp_path: Path) -> Path:
+    """Definitions of a tool, as the OpenAI API has them."""
+    types = {"city": {"type": "string"}, "days": {"type": "integer"}}
+    parameters = {"type": "object", "properties": types, "required": ["city"]}
+    path = tmp_path / "tools.json"
+    function = {"name": "get_weather", "description": "The weather to come.", "parameters": parameters}
+    path.write_text(json.dumps([{"type": "function", "function": function}]))
+    return path

@@ -14,6 +14,8 @@ def _answer(asked: str) -> str:
     _write_down(asked)
     if asked.startswith("long"):
         return "word " * 2000
+    if asked.startswith("weather"):
+        return 'I look it up.\n[get_weather(city="Paris", days=3)]'
     if asked.startswith("escape"):
         return "\x1b[2Jgone\x07"
     return f"You said: {asked}"

@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
+from seeing import GOLDEN, tokenizer_metadata
 
 from quipu.cli import main
+from quipu.engine.quantize import quantize
+from quipu.model.checkpoint import open_checkpoint
 
 FAKE = Path(__file__).parent / "fake_command.py"
 
@@ -68,6 +73,91 @@ def test_json(loads, standard_input, capsys):
     }
     assert 0 < timings["first_token_seconds"] <= timings["seconds"]
     assert timings["tokens_per_second"] > 0
+
+
+CALL = {"name": "get_weather", "arguments": '{"city": "Paris", "days": 3}'}
+
+
+def test_a_call_that_nobody_asked_for_is_data_in_json_and_text_in_a_pipe(loads, standard_input, capsys):
+    standard_input(b"")
+    asked = '\n[get_weather(city="Paris", days=3)]'
+    assert main(["chat", "-p", asked, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["text"] == f"You said: {asked}"
+    assert answer["tool_calls"] == [{"id": None, "type": "function", "function": CALL}]
+    assert main(["chat", "-p", asked]) == 0
+    assert capsys.readouterr().out == f"You said: {asked}\n"
+    assert main(["chat", "-p", f"{asked} is a call", "--json"]) == 0
+    assert "tool_calls" not in json.loads(capsys.readouterr().out)
+
+
+def test_tools_are_called(fake_command, tools_file):
+    done = fake_command("chat", "-p", "weather", "--tools", str(tools_file))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"I look it up.\ncalls get_weather(city: Paris, days: 3)\n"
+    answer = json.loads(fake_command("chat", "-p", "weather", "--tools", str(tools_file), "--json").stdout)
+    [call] = answer["tool_calls"]
+    assert (answer["text"], answer["finish_reason"], call["function"]) == ("I look it up.", "tool_calls", CALL)
+    assert call["id"]
+    assert fake_command("chat", "-p", "hello", "--tools", str(tools_file)).stdout == b"You said: hello\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (b"{", "is no list of tools: Expecting"),
+        (b"[" * 100_000, "is no list of tools"),
+        (b"[]", "is no list of tools: [{"),
+        (b'{"tools": 3}', "is no list of tools: [{"),
+        (b'[{"type": "function"}]', "tools[0].function must be an object with a name"),
+        (b'[{"name": "a b"}]', "tools[0].name is 'a b'; it must be"),
+    ],
+)
+def test_files_that_hold_no_tools(given, said, loads, standard_input, capsys, tmp_path):
+    standard_input(b"")
+    (tmp_path / "tools.json").write_bytes(given)
+    assert main(["chat", "-p", "x", "--tools", str(tmp_path / "tools.json")]) == 1
+    shown = capsys.readouterr()
+    assert (shown.out, loads) == ("", [])
+    assert f"{tmp_path}/tools.json" in shown.err
+    assert said in shown.err
+
+
+def test_tools_exclude_what_has_no_calls(loads, standard_input, capsys, tools_file):
+    standard_input(b"")
+    assert main(["chat", "-p", "x", "--raw", "--tools", str(tools_file)]) == 2
+    assert "--tools are part of a chat" in capsys.readouterr().err
+    assert main(["chat", "-p", "x", "--regex", "a+", "--tools", str(tools_file)]) == 1
+    assert "kept to constraint or be given tools, not both" in capsys.readouterr().err
+
+
+def test_pictures_are_shown_with_the_question(tmp_path, standard_input, capsys):
+    """To a whole model that sees, in files that quipu quantize wrote."""
+    standard_input(b"")
+    source = replace(open_checkpoint(GOLDEN), tokenizer_source=("gguf", tokenizer_metadata()))
+    model = str(quantize(source, "q8", tmp_path / "seeing.gguf", threads=1).path)
+    for colour in ("red", "blue"):
+        Pillow.new("RGB", (56, 56), colour).save(tmp_path / f"{colour}.png")
+    red, blue = (["--image", str(tmp_path / f"{colour}.png")] for colour in ("red", "blue"))
+    asked = ["chat", model, "-p", "What?", "--json", "--max-tokens", "8", "--temperature", "0", "--threads", "1"]
+    answers = []
+    for images in ([], red, blue, [*red, *blue]):
+        assert main([*asked, *images]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    plain, *shown = (each["usage"]["prompt_tokens"] for each in answers)
+    assert [each - plain for each in shown] == [4 + 3, 4 + 3, 2 * (4 + 3)]  # parts of a tile, and three marks
+    assert len({each["text"] for each in answers}) == 4
+
+
+def test_pictures_that_cannot_be_shown(loads, standard_input, capsys, tmp_path):
+    standard_input(b"")
+    Pillow.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    assert main(["chat", "-p", "What?", "--image", str(tmp_path / "a.png")]) == 1
+    assert "reads text only; --image is for models that see pictures" in capsys.readouterr().err
+    assert main(["chat", "-p", "What?", "--image", str(tmp_path / "none.png")]) == 1
+    assert "none.png" in capsys.readouterr().err
+    assert main(["chat", "--raw", "-p", "What?", "--image", str(tmp_path / "a.png")]) == 2
+    assert "--image is part of a chat; --raw has none" in capsys.readouterr().err
 
 
 def test_raw_continues_the_text_as_it_is(loads, standard_input, capsys):

@@ -142,6 +142,48 @@ def test_commands(terminal, tmp_path):
     assert "which file?" in chat.ask("/save")
 
 
+def test_a_call_that_nobody_asked_for_is_shown_as_one(terminal, tmp_path):
+    chat = terminal(TERM="xterm")
+    chat.expect(">>> ")
+    shown = chat.ask("weather")
+    assert "I look it up.\r\n\x1b[2mcalls get_weather(city: Paris, days: 3)\x1b[0m\r\n" in shown
+    assert "[get_weather" not in shown
+    chat.ask(f"/save {tmp_path}/talk.json")
+    assert "calls get_weather(city: Paris, days: 3)" in chat.ask(f"/load {tmp_path}/talk.json")
+
+
+def test_the_person_types_what_a_tool_returns(terminal, tmp_path, tools_file):
+    chat = terminal("--tools", str(tools_file))
+    chat.expect(">>> ")
+    chat.type("weather\n")
+    assert "calls get_weather(city: Paris, days: 3)" in chat.expect("get_weather returns> ")
+    chat.type("sun and 21 degrees\n")
+    assert "You said: sun and 21 degrees" in chat.expect(">>> ")
+    for leaving in ("\n", "\x04", "\x03"):
+        chat.type("weather\n")
+        chat.expect("get_weather returns> ")
+        time.sleep(0.3 if leaving == "\x03" else 0)  # see above
+        chat.type(leaving)
+        chat.expect(">>> ")
+    assert "You said: never mind" in chat.ask("never mind")
+    chat.ask(f"/save {tmp_path}/talk.json")
+    kept = json.loads((tmp_path / "talk.json").read_text())
+    assert kept["tools"] == json.loads(tools_file.read_text())
+    called, returned, answered = kept["messages"][1:4]
+    [call] = called["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"city": "Paris", "days": 3}
+    assert returned == {"role": "tool", "content": "sun and 21 degrees", "tool_call_id": call["id"]}
+    assert answered == {"role": "assistant", "content": "You said: sun and 21 degrees"}
+    shown = terminal()
+    shown.expect(">>> ")
+    loaded = shown.ask(f"/load {tmp_path}/talk.json")
+    assert loaded.count("calls get_weather(city: Paris, days: 3)") == 4
+    assert "returns sun and 21 degrees" in loaded
+    assert "loaded 5 turns" in loaded
+    shown.type("weather\n")
+    shown.expect("get_weather returns> ")  # the tools were kept, too
+
+
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [

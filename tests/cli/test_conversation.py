@@ -8,17 +8,35 @@ from hypothesis import strategies as some
 
 from quipu.cli.conversation import Conversation, Turn
 from quipu.errors import InvalidRequest
-from quipu.types import Message
+from quipu.types import Message, ToolCall
 
 texts = some.text(some.characters(exclude_categories=["Cs"]))
-turns = some.lists(some.builds(Turn, texts, texts, some.booleans()), max_size=4)
+calls = some.lists(
+    some.builds(ToolCall, texts.filter(bool), some.dictionaries(texts, texts | some.integers(0, 9), max_size=2), texts),
+    min_size=1, max_size=2,
+).map(tuple)  # fmt: skip
+
+
+@some.composite
+def steps(draw):
+    """Messages that call, each with the results."""
+    made = []
+    for called in draw(some.lists(calls, max_size=2)):
+        made.append(Message("assistant", draw(texts), tool_calls=called))
+        made += [Message("tool", draw(texts), tool_call_id=call.id) for call in called]
+    return tuple(made)
+
+
+turns = some.lists(
+    some.builds(Turn, texts, texts, some.booleans(), some.just(()), steps(), some.just(()) | calls), max_size=4
+)
 
 
 @given(some.none() | texts, turns)
 def test_saved_and_loaded_is_the_same(tmp_path_factory, system, turns):
     path = tmp_path_factory.mktemp("talk") / "talk.json"
     options = {"temperature": 0, "logit_bias": {42: -1.5}, "stop": ["a"]}
-    saved = Conversation(system, options, turns)
+    saved = Conversation(system, options, turns, tools=[{"name": "f"}] if turns else [])
     saved.save(path)
     assert Conversation.load(path) == saved
 
@@ -66,7 +84,18 @@ def test_a_place_that_cannot_be_written(tmp_path):
         (b'[{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]', "by turns"),
         (b'[{"role": "king", "content": "a"}]', r"messages\[0\].role is 'king'"),
         (b'[{"role": "user", "contents": "a"}]', "no field 'contents'"),
-        (b'[{"role": "user", "tool_calls": [{"function": {"name": "f"}}]}]', "calls a tool"),
+        (
+            b'[{"role": "user", "content": "a"}, {"role": "tool", "content": "b", "tool_call_id": "x"}]',
+            "no earlier message",
+        ),
+        (
+            b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, '
+            b'{"role": "tool", "content": "c"}, {"role": "assistant", "content": "d"}]',
+            "by turns",
+        ),
+        (b'[{"role": "user", "content": "a"}, {"role": "tool", "content": "c"}]', "by turns"),
+        (b'{"messages": [], "tools": 3}', "talk.json: tools must be a list"),
+        (b'{"messages": [], "tools": [{"name": ""}]}', "tools"),
         (b'{"messages": [], "options": []}', "options must be an object"),
         (b'{"messages": [], "options": {"temperature": "hot"}}', "temperature must be a number"),
         (b'{"messages": [], "options": {"stop": 5}}', "stop must be a string or a list"),

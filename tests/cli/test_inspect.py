@@ -90,6 +90,7 @@ def test_the_memory_plan_of_torch(capsys):
         "context": 1000,
         "concurrency": 3,
         "weights_bytes": 134_515_008 * 4,
+        "vision_bytes": 0,
         "kv_bytes": tokens * per_token,
         "kv_bytes_per_token": per_token,
         "chunk_bytes_per_token": 0,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_llama4 import STEPS, write_gguf, write_projector
 
 from quipu.bench.speed import Speed, expected_speed
 from quipu.cli import main
@@ -25,12 +26,12 @@ def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, obj
 @pytest.mark.parametrize(
     ("name", "parameters", "active", "experts", "layers"),
     [
-        ("llama-4-scout", 107_769_861_120, 17_172_894_720, 16, 48),
-        ("llama-4-maverick", 400_711_848_960, 17_184_691_200, 128, 24),
+        ("llama-4-scout", 108_641_793_536, 17_172_894_720, 16, 48),
+        ("llama-4-maverick", 401_583_781_376, 17_184_691_200, 128, 24),
     ],
 )
 def test_published_configurations(capsys, name, parameters, active, experts, layers):
-    """The counts are those published, 109 and 400 billion of which 17 are active, less what sees images."""
+    """The counts are those published, 109 and 402 billion, of which a token of text meets 17."""
     said = report(capsys, name, "--context", "1000000", "--dtype", "bfloat16")
     assert (said["format"], said["file_bytes"], said["license"]) == ("config", 0, "llama4")
     assert (said["parameters"], said["active_parameters"]) == (parameters, active)
@@ -42,12 +43,21 @@ def test_published_configurations(capsys, name, parameters, active, experts, lay
     assert "sha256" not in said
     plan = said["memory"]
     assert 2 * parameters <= plan["weights_bytes"] < 2.001 * parameters
+    # What sees: 34 layers, patches, 577 places, adapter and projector; heads of 88 are filled up to 96.
+    eyes = 871_932_416
+    assert said["vision"] == {
+        "parameters": eyes, "bytes": 2 * eyes, "layers": 34, "heads": 16, "hidden_size": 1408,
+        "intermediate_size": 5632, "tile_size": 336, "patch_size": 14, "tile_tokens": 144,
+    }  # fmt: skip
+    filled_up = 34 * 4 * 1408 * 16 * (96 - 88)
+    assert 2 * (eyes + filled_up) <= plan["vision_bytes"] < 2.01 * (eyes + filled_up)
     # Twelve layers keep everything, 36 a chunk, a step of a prompt and a block that both begin and end in.
     assert plan["kv_bytes_per_token"] == 12 * 2 * 8 * 128 * 2 == 48 * 1024
     assert plan["chunk_bytes_per_token"] == 36 * 2 * 8 * 128 * 2
     assert plan["kv_bytes"] == 1_000_000 * 48 * 1024 + (8192 + 512 + 16) * 144 * 1024
     assert plan["fits"] is False
     torch = report(capsys, name, "--context", "1000000", "--dtype", "bfloat16", "--runner", "torch")["memory"]
+    assert (torch["vision_bytes"], torch["weights_bytes"]) == (2 * eyes, 2 * parameters)
     assert [torch[each] for each in plan if each.startswith(("kv_", "chunk_"))] == [
         "bfloat16", 48 * 1024, 144 * 1024, plan["kv_bytes"],
     ]  # fmt: skip
@@ -64,10 +74,33 @@ def test_for_people(capsys):
         "36 layers in chunks of 8192 tokens; without rotation and over everything: 3, 7, 11",
         "does not fit: only",
         "from a disk not measured here",
+        "with 871,932,416 of the parameters, in 34 layers; a tile of 336 x 336 pixels is 144 tokens",
+        "MiB of them to see with",
     ):
         assert words in said
     assert main(["inspect", "llama-4-maverick"]) == 0
     assert "128 in 24 of 48 layers" in capsys.readouterr().out
+
+
+def test_what_it_sees_with_is_counted(tmp_path, capsys):
+    """In parameters, storage, tensors and memory, whatever file it lies in."""
+    (tmp_path / "blind").mkdir()
+    write_gguf(tmp_path / "text.gguf", STEPS[0])
+    write_projector(tmp_path / "mmproj-text.gguf", STEPS[0])
+    blind = report(capsys, str(write_gguf(tmp_path / "blind" / "text.gguf", STEPS[0])), "--no-hash", "--tensors")
+    eyes = open_or_outline(str(GOLDEN / STEPS[0])).vision
+    count = sum(each.float32().size for each in eyes.values())
+    for given in (GOLDEN / STEPS[0], tmp_path / "text.gguf"):
+        said = report(capsys, str(given), "--no-hash", "--tensors")
+        assert said["vision"]["parameters"] == said["parameters"] - blind["parameters"] == count
+        assert said["vision"]["bytes"] == 4 * count
+        assert {each["name"] for each in said["tensors"]} - {each["name"] for each in blind["tensors"]} == eyes.keys()
+        assert said["quantization"]["F32"]["weights"] == said["parameters"]
+        plan = said["memory"]
+        assert plan["weights_bytes"] - plan["vision_bytes"] == blind["memory"]["weights_bytes"]
+        assert 4 * count <= plan["vision_bytes"] < 4.2 * count
+    assert blind["vision"] is None
+    assert blind["memory"]["vision_bytes"] == 0
 
 
 def test_a_config_json_alone(tmp_path, capsys):

@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def test_what_it_says(tmp_path, capsys):
     out = tmp_path / "four.gguf"
     assert main(["quantize", str(GOLDEN / "llama4-tiny-step1"), "--to", "q4", "--out", str(out)]) == 0
-    size, where, lost, *worst, vision = capsys.readouterr().out.splitlines()
+    size, where, lost, *worst, seeing, beside = capsys.readouterr().out.splitlines()
     assert size == f"{out.stat().st_size / 1024:.1f} KiB, {8 * out.stat().st_size / 412672:.2f} bits a weight, in"
     assert where == str(out)
     assert lost.startswith("lost 5.")
@@ -23,7 +23,9 @@ def test_what_it_says(tmp_path, capsys):
     shares = [float(line.split()[-2]) for line in worst]
     assert shares == sorted(shares, reverse=True)
     assert all("Q4_1" in line for line in worst)
-    assert vision == "42 tensors of the image encoder are left out: the file is the text model"
+    assert beside == str(tmp_path / "mmproj-four.gguf")
+    assert seeing == f"and {(tmp_path / 'mmproj-four.gguf').stat().st_size / 1024:.1f} KiB of what it sees with, in"
+    assert {path.name for path in tmp_path.iterdir()} == {"four.gguf", "mmproj-four.gguf"}
 
 
 def test_json(tmp_path, capsys):
@@ -33,7 +35,7 @@ def test_json(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert (said["path"], said["bytes"]) == (str(out), out.stat().st_size)
     assert said["bits_per_weight"] == pytest.approx(8 * said["bytes"] / said["parameters"])
-    assert said["vision_tensors_left_out"] == 0
+    assert said["projector"] is None
     again = open_checkpoint(out)
     assert said["parameters"] == again.parameters
     by_name = {each["name"]: each for each in said["tensors"]}

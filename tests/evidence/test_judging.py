@@ -253,6 +253,8 @@ def test_a_configuration_in_other_words(tmp_path):
     assert "chunked" not in facts["attention"]
     path.write_text(json.dumps({"model_type": "llama4_text", **configuration()["text_config"]}))
     assert read_header(str(path), cards()).facts["separate_vision_encoder"] is False
+    whole = Path(__file__).parents[1] / "golden" / "llama4-tiny-step1"
+    assert read_header(str(whole), cards(), SCOUT).facts["separate_vision_encoder"] is True
     three = {
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 3072,
         "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8,

@@ -13,6 +13,7 @@ from quipu.model.chat_format import ChatFormat
 from quipu.model.config import VisionConfig
 from quipu.model.meta_format import LLAMA3, tool_call_text
 from quipu.picture import Image
+from quipu.tools.tool import Tool
 from quipu.types import Message, ToolCall
 
 
@@ -86,6 +87,58 @@ def test_vectors_of_llama4_with_images(llama4, golden):
         assert patches == [place for place, token in enumerate(ids) if token == VISION.patch_token]
 
 
+@pytest.fixture(scope="module")
+def published():
+    """The template of Llama 4 that Hugging Face publishes with it, which transformers carries."""
+    return pytest.importorskip("transformers.models.llama4.processing_llama4").chat_template
+
+
+@pytest.mark.parametrize("system", [None, "See."])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        ("What is this?", picture(64, 64)),
+        (picture(640, 320), "One. And two:", picture(300, 300), "?\n"),
+        (picture(1000, 1700),),
+        ("Without any",),
+    ],
+)
+def test_the_published_template_places_pictures_as_meta_does(llama4, published, system, shown):
+    conversation = [
+        *([Message("system", system)] if system else []),
+        Message.showing(*shown),
+        Message("assistant", "Red."),
+        Message.showing("And now?", picture(64, 64)),
+    ]
+    meta = ChatFormat(llama4, family="llama4", vision=VISION).encode(conversation)
+    template = ChatFormat(llama4, published, "llama4", vision=VISION).encode(conversation)
+    assert template == meta
+    assert [image.positions.tolist() for image in template.images] == [each.positions.tolist() for each in meta.images]
+
+
+def test_vectors_of_llama4_with_images_through_the_published_template(llama4, published, golden):
+    rows = [row for row in golden("chat_vectors_llama4")["rows"] if "image" in row["name"]]
+    sees = ChatFormat(llama4, published, "llama4", vision=VISION)
+    assert [sees.encode([showing(value) for value in row["messages"]]) == row["ids"] for row in rows] == [True] * 4
+
+
+def test_the_published_template_with_tools_and_a_picture(llama4, published):
+    """It would print a first question of several parts as a list; so the tools are told of in the system's words."""
+    sees = ChatFormat(llama4, published, "llama4", vision=VISION)
+    tool = Tool("look_up", "Looks up.", {"type": "object", "properties": {"name": {"type": "string"}}})
+    for before in ([], [Message("system", "Be brief.")]):
+        ids = sees.encode([*before, Message.showing("Who is this?", picture(64, 64))], tools=[tool])
+        said = llama4.decode([token for token in ids if token != VISION.patch_token])
+        assert ids.count(VISION.patch_token) == 144
+        assert said.index("system<|header_end|>") < said.index('"name": "look_up"') < said.index("user<|header_end|>")
+        assert "user<|header_end|>\n\nWho is this?<|image_start|><|image|><|image_end|><|eot|>" in said
+        assert "'type'" not in said
+        assert ("Be brief.<|eot|>" in said) == bool(before)
+    later = [Message("user", "Hi"), Message("assistant", "Hi."), Message.showing("Who is this?", picture(64, 64))]
+    said = llama4.decode(sees.encode(later, tools=[tool]))
+    assert said.startswith("<|begin_of_text|><|header_start|>user<|header_end|>\n\nGiven the following functions")
+
+
 TEMPLATE = """{{ bos_token }}{% for m in messages %}<|header_start|>{{ m.role }}<|header_end|>
 
 {% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{% if part.type == 'image' %}<|image|>\
@@ -93,7 +146,7 @@ TEMPLATE = """{{ bos_token }}{% for m in messages %}<|header_start|>{{ m.role }}
 <|header_start|>assistant<|header_end|>
 
 {% endif %}"""
-"""What Hugging Face's template of Llama 4 does with pictures."""
+"""What it does with pictures, and nothing else."""
 
 
 def test_a_template_places_pictures_as_meta_does(llama4):

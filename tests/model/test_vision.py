@@ -90,6 +90,10 @@ def test_token_counts_of_the_published_size(folder):
     ({"num_attention_heads": 3}, DamagedCheckpoint, "3 heads of 32 columns do not have whole pairs"),
     ({"hidden_act": "gelu_new"}, UnsupportedCheckpoint, "hidden_act is 'gelu_new'"),
     ({"patch_size": 0}, DamagedCheckpoint, "patch_size is 0"),
+    ({"pixel_shuffle_ratio": 4.0}, DamagedCheckpoint, "the ratio of pixel shuffle is not from 1 / "),
+    ({"pixel_shuffle_ratio": 1e-9}, DamagedCheckpoint, "the ratio of pixel shuffle is not from 1 / "),
+    ({"pixel_shuffle_ratio": 5e-324}, DamagedCheckpoint, "must be a number between 1e-12"),
+    ({"num_hidden_layers": 4096}, DamagedCheckpoint, "num_hidden_layers is 4096"),
 ])  # fmt: skip
 def test_refused_configurations(folder, changes, error, words):
     config = json.loads((folder / "config.json").read_text())

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
 
 from quipu import native
-from quipu.engine.native_vision import NativeEncoder
+from quipu.engine import native_vision as room
+from quipu.engine.native_vision import NativeEncoder, vision_bytes
+from quipu.engine.packed import packed_weights as pack
 from quipu.model.checkpoint import Checkpoint, open_checkpoint
 from quipu.model.config import VisionConfig
 from quipu.model.decoder import Loader
@@ -75,6 +79,45 @@ def test_eight_bits_stay_near(odd):
     )
     error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
     assert 1e-4 < error < 0.03
+
+
+@pytest.mark.parametrize("kind", ["auto", "F32", "Q8_0"])
+def test_its_memory_is_known_before(odd, kind, monkeypatch):
+    config, tensors = odd
+    packed = []
+    monkeypatch.setattr(room, "packed_weights", lambda *given, **more: packed.append(pack(*given, **more)) or packed[0])
+    encoder = NativeEncoder(config, tensors, kind, threads=1, instructions=native.instruction_sets()[0])
+    kept = [each.data.nbytes for each in packed[0].matrices.values()]
+    kept += [each.nbytes for each in encoder._vectors.values()]
+    assert vision_bytes(config, tensors, kind) == sum(kept)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("Q8_0", 0.02), ("Q4_K", 0.02)])
+def test_a_quantised_projector_file(kind, most):
+    """Of kinds that have kernels of their own and of such that have not, as a text model's."""
+    config = VisionConfig(256, 512, 2, 4, 28, 14, 256, 2, 10000.0, 7)
+    random = np.random.default_rng(1)
+    quantised, decoded = {}, {}
+    for name, shape in vision_shapes(config, 64).items():
+        values = random.normal(0, 0.06, shape).astype(np.float32)
+        quantised[name] = decoded[name] = float_tensor(name, values, "F32")
+        if len(shape) == 2 and name.endswith(".weight") and shape[1] % 256 == 0:
+            blocks = quantize(values, GGMLQuantizationType[kind]) if kind == "Q8_0" else random_k_blocks(random, shape)
+            quantised[name] = Tensor(name, shape, kind, np.ascontiguousarray(blocks).reshape(-1).view(np.uint8))
+            decoded[name] = float_tensor(name, quantised[name].float32(), "F32")
+    pixels = np.random.default_rng(2).normal(0, 0.5, (1, 3, 28, 28)).astype(np.float32)
+    found, exact = (
+        vectors_of(NativeEncoder(config, each, "auto", threads=1, instructions=native.instruction_sets()[0]), pixels)
+        for each in (quantised, decoded)
+    )
+    assert np.linalg.norm(found - exact) <= most * np.linalg.norm(exact)
+
+
+def random_k_blocks(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Q4_K, of which gguf decodes and does not make: scales of a halfword, the rest random."""
+    blocks = random.integers(0, 256, (shape[0], shape[1] // 256, 144), np.uint8)
+    blocks[..., :4] = np.array([2e-4, 1.4e-3], np.float16).view(np.uint8)
+    return blocks
 
 
 def test_it_pauses_after_every_layer(odd):

@@ -49,6 +49,8 @@ def reply(asked: str) -> str:
         return MARKDOWN
     if "hostile" in asked:
         return HOSTILE
+    if "weather" in asked:
+        return 'I look it up.\n\n[get_weather(city="Paris", days=3)]'
     if "long" in asked:
         return "This goes on and on. " * 200
     return f"You said: {asked}"

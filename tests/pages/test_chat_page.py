@@ -5,25 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import FAINT, KEY, SMALL, UNNAMED, Visit
+from browsing import FAINT, KEY, SMALL, UNNAMED, exported, sent
 from playwright.sync_api import expect
 from running_server import Running
 
 from quipu.serve.app import STATIC
-
-
-def sent(visit: Visit, action: Any) -> dict[str, Any]:
-    """The chat request that ``action`` makes."""
-    with visit.page.expect_request("**/v1/chat/completions") as request:
-        action()
-    body: dict[str, Any] = request.value.post_data_json
-    visit.wait()
-    return body
-
 
 # ---- talking
 
@@ -194,7 +183,7 @@ def test_every_control_says_what_it_does(visit):
     person = visit()
     person.button("Settings").click()
     fields = person.page.locator("#controls input:not([type=range]), #controls textarea")
-    assert fields.count() == 11
+    assert fields.count() == 12
     for field in fields.all():
         described = str(field.get_attribute("aria-describedby")).split()[0]
         assert re.search(r"\w.*\.$", person.page.locator(f"#{described}").inner_text())
@@ -242,14 +231,6 @@ def test_rename_and_delete(visit):
     expect(row).to_have_count(0)
     person.reload()
     expect(person.show_list()).to_contain_text("will be listed here")
-
-
-def exported(person: Visit, kind: str, title: str) -> Path:
-    person.show_list().get_by_role("button", name=f"More about {title}").click()
-    with person.page.expect_download() as download:
-        person.page.get_by_role("menuitem", name=f"Export as {kind}").click()
-    target = Path(str(download.value.path()))
-    return target.rename(target.with_name(download.value.suggested_filename))
 
 
 @pytest.mark.parametrize("kind", ["JSON", "Markdown"])

@@ -14,6 +14,8 @@ import pytest
 from attacked_server import Attacked, attacked, eventually
 from health_prober import HEALTH_SECONDS
 
+pytestmark = pytest.mark.alone
+
 MEGABYTE = 2**20
 
 

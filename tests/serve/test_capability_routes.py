@@ -20,6 +20,8 @@ from quipu.errors import InvalidConfiguration
 from quipu.serve.app import create_app
 from quipu.serve.limits import Limits
 
+pytestmark = pytest.mark.alone
+
 SUMS, SEVERAL = "/v1/capabilities/adding", "/v1/capabilities/several"
 
 

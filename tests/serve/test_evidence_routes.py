@@ -29,6 +29,8 @@ from quipu.serve.evidence_templates import (
     signed,
 )
 
+pytestmark = pytest.mark.alone
+
 HOSTILE = "<b>|`x`\n# [y](javascript:z)</b>"
 RATES = {each.id: 0.6 for each in answering()}
 

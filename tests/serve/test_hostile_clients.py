@@ -20,6 +20,8 @@ from running_server import Running, serving, until
 from quipu.engine.fake import fake_model
 from quipu.serve.limits import Limits
 
+pytestmark = pytest.mark.alone
+
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HEALTH_SECONDS = 0.1
 PATIENCE = 20

@@ -22,6 +22,8 @@ from quipu.errors import InvalidRequest, RequestTooLarge
 from quipu.serve.body_limit import JsonShape
 from quipu.serve.limits import Limits, flag
 
+pytestmark = pytest.mark.alone
+
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 

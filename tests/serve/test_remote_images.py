@@ -18,6 +18,8 @@ from quipu.errors import InvalidRequest
 from quipu.model.image import MOST_BYTES
 from quipu.serve.remote_images import RemoteImages, is_public
 
+pytestmark = pytest.mark.alone
+
 
 def png() -> bytes:
     file = io.BytesIO()

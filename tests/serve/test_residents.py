@@ -10,6 +10,8 @@ from running_server import serving, until
 from quipu.engine.fake import fake_model
 from quipu.errors import CheckpointError, NotEnoughMemory
 
+pytestmark = pytest.mark.alone
+
 
 class Machine:
     """Room for so many models; loads them and knows which are there."""

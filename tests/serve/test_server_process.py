@@ -20,6 +20,8 @@ from quipu.engine.fake import fake_model
 from quipu.errors import EngineStopped
 from quipu.serve.server import address, bind, greeting
 
+pytestmark = pytest.mark.alone
+
 PROGRAM = """
 import sys
 from quipu.engine.fake import fake_model

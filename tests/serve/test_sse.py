@@ -18,6 +18,8 @@ from quipu.engine.fake import fake_model
 from quipu.serve.openai.sse import EventStream
 from quipu.types import Chunk
 
+pytestmark = pytest.mark.alone
+
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
 

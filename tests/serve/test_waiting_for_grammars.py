@@ -20,6 +20,8 @@ from quipu.serve.openai.answer import _grammar
 from quipu.tools.tool import ToolUse
 from quipu.types import Constraint
 
+pytestmark = pytest.mark.alone
+
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 5}}, "required": ["city"]}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": PARAMETERS}}
 FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": PARAMETERS}}

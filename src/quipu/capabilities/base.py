@@ -98,7 +98,8 @@ class Capability(ABC):
     """The field of its input that a file or standard input fills."""
     view: ClassVar[str | None] = None
     """What the page shows above the fields of an output: ``spans``, the input's text with the places of its values
-    marked, beside its records. Nothing more, if None."""
+    marked, beside its records; ``pictures``, the input's ``images`` with the output's ``box`` drawn on, above its
+    ``text``. Nothing more, if None."""
 
     @property
     def id(self) -> str:

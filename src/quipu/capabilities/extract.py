@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial, reduce
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -23,6 +23,7 @@ from quipu.capabilities.parts.field_score import f1, right_fields
 from quipu.capabilities.parts.json_places import Path
 from quipu.capabilities.parts.merging import joined, merged
 from quipu.capabilities.parts.notations import Notation, schema_of, written
+from quipu.capabilities.parts.overlapping import stitched
 from quipu.capabilities.parts.papers import LETTERS, WANTED, Paper, papers
 from quipu.capabilities.parts.record_schema import RECORDS, RecordSchema
 from quipu.capabilities.parts.record_table import Format, as_text
@@ -146,8 +147,8 @@ class Extract(base.Answering):
         shape = _shape(given)
         _check_key(given, shape)
         plan = SectionPlan(model, shape)
-        pieces = plan.sections(given.text, given.max_calls)
-        starts = [0, *accumulate(map(len, pieces))]
+        spans = plan.sections(given.text, given.max_calls)
+        pieces = [given.text[start:end] for start, end in spans]
         answers: dict[int, ConstrainedAnswer] = {}
         if len(pieces) == 1:
             answer = answers[0] = ConstrainedAnswer()
@@ -159,8 +160,8 @@ class Extract(base.Answering):
             for place, answer in calls.all([partial(_asked, calls, piece, shape, plan.longest) for piece in pieces]):
                 answers[place] = answer
                 yield Progress(len(answers), len(pieces), "reading sections")
-        read = (_read(answers[place], shape, piece, starts[place]) for place, piece in enumerate(pieces))
-        found = list(chain.from_iterable(read))
+        read = [_read(answers[place], shape, piece, spans[place][0]) for place, piece in enumerate(pieces)]
+        found = stitched(read) if shape.many else list(chain.from_iterable(read))
         kept = joined(found, given.key) if shape.many else [reduce(merged, found)]
         output = _output(kept, shape, given, model.facts.name)
         notes = _notes(output, answers, len(found) - len(kept) if shape.many else 0, model.facts.name)

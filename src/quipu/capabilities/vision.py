@@ -143,10 +143,10 @@ class Output(base.Output):
     """What is seen, in words, and for some tasks in numbers."""
 
     text: str = Field(description="The answer in words")
-    count: int | None = Field(None, description="How many, for count")
-    box: Box | None = Field(None, description="Where, for locate; null if it is not there")
-    differences: list[str] = Field([], description="What differs, for compare; empty if nothing does")
-    values: list[float] = Field([], description="The numbers that the answer names, for chart")
+    count: int | None = Field(default=None, description="How many, for count")
+    box: Box | None = Field(default=None, description="Where, for locate; null if it is not there")
+    differences: list[str] = Field(default=[], description="What differs, for compare; empty if nothing does")
+    values: list[float] = Field(default=[], description="The numbers that the answer names, for chart")
 
 
 class Vision(base.Answering):
@@ -177,6 +177,7 @@ class Vision(base.Answering):
     )
     input = Input
     output = Output
+    view = "pictures"
     metric = (
         "by task: F1 of the things named or of what changed, ANLS of text, the right word, the exact count, "
         "intersection over union, share of values within 5 %"
@@ -305,7 +306,8 @@ def _box(value: Any) -> Output:
     across = _third(box.left + box.right, "left", "middle", "right")
     down = _third(box.top + box.bottom, "top", "middle", "bottom")
     edges = ", ".join(f"{name} {edge:g}" for name, edge in box)
-    return Output(text=f"{down} {across}: {edges}", box=box)
+    where = down if down == across else f"{down} {across}"
+    return Output(text=f"{where}: {edges}", box=box)
 
 
 def _third(both: float, first: str, second: str, third: str) -> str:

@@ -1,4 +1,4 @@
-"""One answer as it arrives: its text, its counts, and how fast it came."""
+"""One answer as it arrives: its text, its calls, its counts, and how fast it came."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from quipu.types import Chunk, FinishReason, Usage
+from quipu.tools.closing import ClosingCalls
+from quipu.tools.written import call_dict
+from quipu.types import Chunk, FinishReason, ToolCall, ToolCallDelta, Usage, joined_calls
 
 
 class Answer:
-    """Listens to the chunks of one answer. Times are in seconds since it was made."""
+    """Listens to the chunks of one answer. Times are in seconds since it was made.
 
-    def __init__(self) -> None:
+    ``reading``: calls that the model writes at its end, though it was told of no tools, are calls and no text to show.
+    """
+
+    def __init__(self, *, reading: bool = False) -> None:
+        self._closing = ClosingCalls() if reading else None
+        self._deltas: list[ToolCallDelta] = []
+        self.calls: tuple[ToolCall, ...] = ()
+        """Once it is over."""
         self._start = time.perf_counter()
         self._pieces: list[str] = []
+        self.line_open = False
+        """Whether what was shown of it does not end a line."""
         self.tokens = 0
         self.first: float | None = None
         self.last = 0.0
@@ -22,7 +33,7 @@ class Answer:
         self.usage: Usage | None = None
 
     def watch(self, chunks: Iterator[Chunk]) -> Iterator[str]:
-        """The texts of ``chunks``, while remembering what they say."""
+        """The texts of ``chunks`` to show, while remembering what they say. ``rest`` comes after them."""
         for chunk in chunks:
             self.last = time.perf_counter() - self._start
             if self.first is None:
@@ -32,7 +43,21 @@ class Answer:
             self.finish_reason = chunk.finish_reason or self.finish_reason
             if chunk.usage is not None:
                 self.usage, self.tokens = chunk.usage, chunk.usage.completion_tokens
-            yield chunk.text
+            self._deltas += chunk.tool_calls
+            yield self._shown(chunk.text if self._closing is None else self._closing.push(chunk.text))
+
+    def rest(self) -> str:
+        """It is over: what text of it was not shown. From now on there are ``calls``; a stopped answer has none."""
+        if self._closing is None:
+            self.calls = () if self.finish_reason == "abort" else joined_calls(self._deltas)
+            return ""
+        said, self.calls = self._closing.finish()
+        return self._shown(said)
+
+    def _shown(self, text: str) -> str:
+        if text:
+            self.line_open = not text.endswith("\n")
+        return text
 
     @property
     def text(self) -> str:
@@ -66,6 +91,7 @@ class Answer:
         """For JSON; ``usage`` as the OpenAI API has it."""
         return {
             "text": self.text,
+            **({"tool_calls": [call_dict(call) for call in self.calls]} if self.calls else {}),
             "finish_reason": self.finish_reason,
             "usage": usage_dict(self.usage or Usage(completion_tokens=self.tokens)),
             "timings": {

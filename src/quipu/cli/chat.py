@@ -14,6 +14,8 @@ from quipu.cli.conversation import Conversation
 from quipu.cli.terminal import faint, piped_text, print_json, printable, progress
 from quipu.errors import InvalidRequest
 from quipu.picture import Image
+from quipu.tools.closing import shown
+from quipu.tools.tool import ToolUse
 from quipu.types import Constraint, Prompt
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ examples:
   quipu chat -p "Once upon a time" --raw --max-tokens 50
   quipu chat -p "Name a colour." --json
   quipu chat -p "A red chair and two tables." --json-schema order.json
+  quipu chat --tools tools.json
   quipu chat ./Llama-4-Scout -p "What is on the table?" --image photo.jpg"""
 
 
@@ -45,10 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--prompt", metavar="TEXT", help="ask this, print the answer, leave")
     parser.add_argument("--system", metavar="TEXT", help="tell the model how to behave")
     parser.add_argument(
-        "--image", action="append", default=[], metavar="FILE", help="show this picture with -p; may be repeated"
+        "--image",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="show this picture with the first question; may be repeated",
+    )
+    parser.add_argument(
+        "--tools",
+        metavar="FILE",
+        help="functions that it may call, a list as the OpenAI API has it; you type the results",
     )
     parser.add_argument("--raw", action="store_true", help="continue the text as it is, without a chat template")
-    parser.add_argument("--json", action="store_true", help="print one JSON object: text, usage, timings")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: text, tool_calls, usage, timings")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json-schema", metavar="FILE", help="answer with JSON that validates against this schema")
     form.add_argument("--regex", metavar="PATTERN", help="answer with a text that the whole pattern matches")
@@ -63,7 +75,10 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.usage_error("--system is part of a chat; --raw has none")
     if arguments.raw and arguments.image:
         arguments.usage_error("--image is part of a chat; --raw has none")
+    if arguments.raw and arguments.tools is not None:
+        arguments.usage_error("--tools are part of a chat; --raw has none")
     sampling = options.sampling(arguments)
+    tools = _tools(arguments.tools)
     images = tuple(Image.of(Path(file), "--image") for file in arguments.image)
     prompt = _prompt(arguments.prompt, piped_text(), raw=arguments.raw)
     if prompt is None and (arguments.raw or arguments.json):
@@ -74,12 +89,13 @@ def run(arguments: argparse.Namespace) -> None:
     with _load(arguments) as model:
         if images and not model.sees:
             raise InvalidRequest(f"{model.facts.name} reads text only; --image is for models that see pictures")
-        conversation = Conversation(arguments.system, sampling, showing=images)
+        conversation = Conversation(arguments.system, sampling, showing=images, tools=tools)
         if prompt is None:
             _interact(model, conversation)
         else:
             asked = prompt if arguments.raw else conversation.messages(prompt)
-            _answer(model, asked, sampling | {"constraint": constraint}, arguments.json)
+            told = {"tools": tools} if tools else {}
+            _answer(model, asked, sampling | {"constraint": constraint} | told, arguments.json)
 
 
 def _constraint(arguments: argparse.Namespace) -> Constraint | None:
@@ -92,6 +108,27 @@ def _constraint(arguments: argparse.Namespace) -> Constraint | None:
         return Constraint("json_schema", json.loads(Path(arguments.json_schema).read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{arguments.json_schema} is no JSON Schema: {error}", param="json_schema") from None
+
+
+def _tools(file: str | None) -> list[Any]:
+    """The definitions in ``file``, or in its field ``tools``. Raises InvalidRequest for what is none of a tool."""
+    if file is None:
+        return []
+    try:
+        given = json.loads(Path(file).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{file} is no list of tools: {error}", param="tools") from None
+    given = given.get("tools", given) if isinstance(given, dict) else given
+    if not isinstance(given, list) or not given:
+        raise InvalidRequest(
+            f'{file} is no list of tools: [{{"type": "function", "function": {{"name": ..., "parameters": ...}}}}]',
+            param="tools",
+        )
+    try:
+        ToolUse.of(given)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{file}: {error}", param="tools") from None
+    return given
 
 
 def _prompt(given: str | None, piped: str | None, *, raw: bool) -> str | None:
@@ -130,16 +167,23 @@ def _interact(model: LocalModel, conversation: Conversation) -> None:
 
 def _answer(model: LocalModel, prompt: Prompt, sampling: dict[str, Any], as_json: bool) -> None:
     """Print one answer, as it comes or as JSON."""
-    answer = Answer()
-    show = printable if sys.stdout.isatty() else str
+    here = sys.stdout.isatty()
+    show = printable if here else str
+    free = "tools" not in sampling and sampling["constraint"] is None and not isinstance(prompt, str)
+    # Calls that nobody asked for are text to programs: what is piped on is what the model wrote.
+    answer = Answer(reading=free and (here or as_json))
     with model.stream(prompt, **sampling) as stream:
         for text in answer.watch(stream):
             if not as_json:
                 print(show(text), end="", flush=True)
+    rest = show(answer.rest())
     if as_json:
         print_json({"model": model.facts.name, **answer.as_dict()})
         return
-    if not answer.text.endswith("\n"):
+    print(rest, end="")
+    if answer.line_open or not (answer.text or answer.calls):
         print()
+    for call in answer.calls:
+        print(faint(f"calls {show(shown(call))}", sys.stdout))
     if sys.stderr.isatty():
         print(faint(answer.summary(model.context_length), sys.stderr), file=sys.stderr)

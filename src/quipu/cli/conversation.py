@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from quipu.cli.options import checked
 from quipu.errors import InvalidRequest
 from quipu.picture import Image
-from quipu.types import Message, Sampling
+from quipu.tools.tool import ToolUse
+from quipu.tools.written import call_dict
+from quipu.types import Message, Sampling, ToolCall, conversation
+
+BY_TURNS = (
+    "messages must be user and assistant by turns, with calls of tools and their results in between, after at most one "
+    "system message"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question, with the pictures shown with it, and its answer; ``stopped``: the user cut the answer short."""
+    """A question, with the pictures shown with it, and its answer; ``stopped``: the user cut the answer short.
+
+    ``steps`` are what was said in between: messages that call tools, each with the results. ``calls``: what the answer
+    itself calls, of which no results were given.
+    """
 
     question: str
     answer: str
     stopped: bool = False
     images: tuple[Image, ...] = ()
+    steps: tuple[Message, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def messages(self) -> list[Message]:
+        """All of it, as the model is given it."""
+        answered = Message("assistant", self.answer, tool_calls=self.calls)
+        return [_asked(self.question, self.images), *self.steps, answered]
 
 
 @dataclass
 class Conversation:
     """Turns under one system message. ``options`` are sampling options by name, those that differ from the model's.
 
-    ``showing`` are pictures for the next question. ``file`` is where it was last saved or loaded; only that file is
-    overwritten.
+    ``tools`` are definitions of what answers may call, as the OpenAI API has them, checked. ``showing`` are pictures
+    for the next question. ``file`` is where it was last saved or loaded; only that file is overwritten.
     """
 
     system: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     showing: tuple[Image, ...] = ()
+    tools: list[Any] = field(default_factory=list)
     file: Path | None = None
 
-    def messages(self, question: str) -> list[Message]:
-        """What the model is given to answer ``question``."""
-        said = [
-            message
-            for turn in self.turns
-            for message in (_asked(turn.question, turn.images), Message("assistant", turn.answer))
-        ]
+    def messages(self, question: str, steps: Sequence[Message] = ()) -> list[Message]:
+        """What the model is given to answer ``question``, after ``steps`` (see Turn) if there were any."""
+        said = [message for turn in self.turns for message in turn.messages]
         system = [] if self.system is None else [Message("system", self.system)]
-        return [*system, *said, _asked(question, self.showing)]
+        return [*system, *said, _asked(question, self.showing), *steps]
 
     def undo(self) -> Turn:
         """Take back the last question and its answer. Raises InvalidRequest when there is none."""
@@ -72,13 +89,11 @@ class Conversation:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         said: list[dict[str, Any]] = []
         for turn in self.turns:
-            content: Any = turn.question
-            if turn.images:
-                content = [*(image.as_part() for image in turn.images), {"type": "text", "text": turn.question}]
-            said.append({"role": "user", "content": content})
-            mark = {"stopped": True} if turn.stopped else {}
-            said.append({"role": "assistant", "content": turn.answer, **mark})
-        document = {"messages": [*system, *said], "options": self.options}
+            said += map(_written, turn.messages)
+            if turn.stopped:
+                said[-1]["stopped"] = True
+        tools = {"tools": self.tools} if self.tools else {}
+        document = {"messages": [*system, *said], "options": self.options, **tools}
         try:
             path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
         except OSError as error:
@@ -104,20 +119,52 @@ class Conversation:
         given = document["messages"]
         said = [_message(value, f"{path}: messages[{place}]") for place, value in enumerate(given)]
         system = said.pop(0)[0].content if said and said[0][0].role == "system" else None
-        roles = [message.role for message, _ in said]
-        if roles != ["user", "assistant"] * (len(roles) // 2):
-            raise InvalidRequest(
-                f"{path}: messages must be user and assistant by turns, after at most one system message"
-            )
-        pairs = zip(said[::2], said[1::2], strict=True)
-        turns = [
-            Turn(asked.content, answered.content, stopped, asked.images) for (asked, _), (answered, stopped) in pairs
-        ]
-        return cls(system, checked(options), turns, file=path)
+        tools = document.get("tools", [])
+        try:
+            ToolUse.of(tools)
+            turns = list(_turns(said))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{path}: {error}") from None
+        return cls(system, checked(options), turns, tools=tools, file=path)
+
+
+def _turns(said: Sequence[tuple[Message, bool]]) -> Iterator[Turn]:
+    """What is said after the system message. Raises InvalidRequest where it is not by turns."""
+    messages = [message for message, _ in said]
+    conversation(messages)  # each result is that of a call
+    starts = [place for place, message in enumerate(messages) if message.role == "user"]
+    if messages and starts[:1] != [0]:
+        raise InvalidRequest(BY_TURNS)
+    for start, end in pairwise([*starts, len(messages)]):
+        asked, *steps = messages[start:end]
+        if not steps or steps[-1].role != "assistant" or not _are_steps(steps[:-1]):
+            raise InvalidRequest(BY_TURNS)
+        last = steps.pop()
+        yield Turn(asked.content, last.content, said[end - 1][1], asked.images, tuple(steps), last.tool_calls)
+
+
+def _are_steps(messages: Sequence[Message]) -> bool:
+    """Whether each calls tools or is a result, and the first one and no last one calls."""
+    roles = [message.role for message in messages]
+    calling = all(message.tool_calls for message in messages if message.role == "assistant")
+    return not roles or (calling and roles[0] == "assistant" and roles[-1] == "tool" and "system" not in roles)
 
 
 def _asked(question: str, images: tuple[Image, ...]) -> Message:
     return Message.showing(*images, question) if images else Message("user", question)
+
+
+def _written(message: Message) -> dict[str, Any]:
+    """As the OpenAI API has it."""
+    content: Any = message.content
+    if message.images:
+        content = [*(image.as_part() for image in message.images), {"type": "text", "text": message.content}]
+    value: dict[str, Any] = {"role": message.role, "content": content}
+    if message.tool_calls:
+        value["tool_calls"] = [call_dict(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        value["tool_call_id"] = message.tool_call_id
+    return value
 
 
 def _value(name: str, text: str) -> Any:
@@ -136,6 +183,4 @@ def _message(value: Any, where: str) -> tuple[Message, bool]:
     if not isinstance(value, Mapping):
         return Message.of(value, where), False
     message = Message.of({name: each for name, each in value.items() if name != "stopped"}, where)
-    if message.tool_calls:
-        raise InvalidRequest(f"{where} calls a tool; a conversation at the terminal has text only")
     return message, value.get("stopped") is True

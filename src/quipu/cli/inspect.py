@@ -14,6 +14,7 @@ from quipu.cli.terminal import bytes_text, print_json, print_table, printable, p
 
 if TYPE_CHECKING:
     from quipu.model.checkpoint import Checkpoint
+    from quipu.model.weights import Tensor
 
 SUMMARY = "read what a model is from its files"
 USAGE = "quipu inspect MODEL [OPTIONS]"
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.tensors:
         report["tensors"] = [
             {"name": each.name, "shape": list(each.shape), "type": each.kind, "bytes": each.nbytes}
-            for each in checkpoint.tensors.values()
+            for each in _tensors(checkpoint)
         ]
     if arguments.json:
         print_json(report)
@@ -124,6 +125,7 @@ def _report(checkpoint: Checkpoint) -> dict[str, Any]:
         "nope_layers": sorted(config.nope_layers),
         "query_key_norm": config.query_key_norm,
         "attention_temperature": None if config.temperature is None else asdict(config.temperature),
+        "vision": _vision(checkpoint),
         "quantization": _quantization(checkpoint),
         "tokenizer": _tokenizer(checkpoint),
         "chat_template": checkpoint.chat_template is not None,
@@ -131,10 +133,35 @@ def _report(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+def _tensors(checkpoint: Checkpoint) -> list[Tensor]:
+    """Those of the text model, then of what it sees with."""
+    return [*checkpoint.tensors.values(), *checkpoint.vision.values()]
+
+
+def _vision(checkpoint: Checkpoint) -> dict[str, int] | None:
+    """What it sees with; ``tile_tokens`` is what each tile of a picture costs."""
+    from quipu.model.weights import vision_parameter_count
+
+    vision = checkpoint.config.vision
+    if vision is None:
+        return None
+    return {
+        "parameters": vision_parameter_count(checkpoint.config),
+        "bytes": sum(each.nbytes for each in checkpoint.vision.values()),
+        "layers": vision.layers,
+        "heads": vision.heads,
+        "hidden_size": vision.hidden_size,
+        "intermediate_size": vision.intermediate_size,
+        "tile_size": vision.tile_size,
+        "patch_size": vision.patch_size,
+        "tile_tokens": vision.tile_tokens,
+    }
+
+
 def _quantization(checkpoint: Checkpoint) -> dict[str, dict[str, float]]:
     """Per storage type: tensors, weights, bytes, and bits per weight with the scales of its blocks."""
     result: dict[str, dict[str, float]] = {}
-    for tensor in checkpoint.tensors.values():
+    for tensor in _tensors(checkpoint):
         entry = result.setdefault(tensor.kind, {"tensors": 0, "weights": 0, "bytes": 0})
         entry["tensors"] += 1
         entry["weights"] += math.prod(tensor.shape)
@@ -172,6 +199,7 @@ def _print(report: Mapping[str, Any]) -> None:
         "feed-forward size": report["intermediate_size"],
         "experts": _experts(report),
         "attention": _attention(report),
+        "sees": _sees(report),
         "vocabulary": report["vocabulary"],
         "context": f"{report['context_length']} tokens",
         "rope": _rope(report),
@@ -199,7 +227,11 @@ def _print(report: Mapping[str, Any]) -> None:
     print(f"\nmemory to run {plan['concurrency']} x {plan['context']} tokens in {plan['dtype']}")
     print_table(
         [
-            ("weights", bytes_text(plan["weights_bytes"]), ""),
+            (
+                "weights",
+                bytes_text(plan["weights_bytes"]),
+                f"{bytes_text(plan['vision_bytes'])} of them to see with" if plan["vision_bytes"] else "",
+            ),
             (
                 "keys and values",
                 bytes_text(plan["kv_bytes"]),
@@ -232,6 +264,16 @@ def _experts(report: Mapping[str, Any]) -> str | None:
     return (
         f"{experts['count']} in {where}, {experts['active']} for a token beside a shared one, "
         f"of feed-forward size {experts['intermediate_size']}"
+    )
+
+
+def _sees(report: Mapping[str, Any]) -> str | None:
+    vision = report["vision"]
+    if vision is None:
+        return None
+    return (
+        f"with {vision['parameters']:,} of the parameters, in {vision['layers']} layers; a tile of "
+        f"{vision['tile_size']} x {vision['tile_size']} pixels is {vision['tile_tokens']} tokens"
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quipu.cli.answer import Answer
 from quipu.cli.conversation import Conversation, Turn
@@ -14,7 +14,8 @@ from quipu.cli.options import SAMPLING
 from quipu.cli.terminal import faint, printable
 from quipu.errors import InvalidRequest, QuipuError
 from quipu.picture import Image
-from quipu.types import Message
+from quipu.tools.closing import ClosingCalls, shown
+from quipu.types import Message, ToolCall
 
 if TYPE_CHECKING:
     from quipu.engine.local import LocalModel
@@ -62,22 +63,59 @@ class Interactive:
         COMMANDS[name][1](self, rest.strip())
 
     def ask(self, question: str) -> None:
-        """Answer as it is generated. Ctrl-C ends the answer; what was said until then is kept and marked."""
-        answer, conversation = Answer(), self.conversation
-        try:
-            with self.model.stream(conversation.messages(question), **conversation.options) as stream:
-                for text in answer.watch(stream):
-                    print(printable(text), end="", flush=True)
-        except KeyboardInterrupt:
-            print(faint(" [stopped]", sys.stdout), end="")
-        print()
-        if answer.text:
+        """Answer as it is generated. Ctrl-C ends the answer; what was said until then is kept and marked.
+
+        Of what it calls, the person types the results, and it goes on; without them the turn ends with the calls.
+        """
+        conversation = self.conversation
+        steps: list[Message] = []
+        while True:
+            answer = self._answer(conversation.messages(question, steps))
+            calls = answer.calls if conversation.tools else ()
+            results = self._results(calls)
+            if not results:
+                break
+            steps += [Message("assistant", answer.text, tool_calls=calls), *results]
+        if answer.text or calls:
             stopped = answer.finish_reason == "abort"
-            conversation.turns.append(Turn(question, answer.text, stopped, conversation.showing))
+            turn = Turn(question, answer.text, stopped, conversation.showing, tuple(steps), calls)
+            conversation.turns.append(turn)
             conversation.showing = ()
             self._say(answer.summary(self.model.context_length))
         else:
             self._say("nothing was said; the question is taken back")
+
+    def _answer(self, messages: list[Message]) -> Answer:
+        conversation = self.conversation
+        answer = Answer(reading=not conversation.tools)
+        told: dict[str, Any] = {"tools": conversation.tools} if conversation.tools else {}
+        stopped = ""
+        try:
+            with self.model.stream(messages, **told, **conversation.options) as stream:
+                for text in answer.watch(stream):
+                    print(printable(text), end="", flush=True)
+        except KeyboardInterrupt:
+            stopped = faint(" [stopped]", sys.stdout)
+        print(printable(answer.rest()) + stopped, end="")
+        if answer.line_open or not answer.calls:
+            print()
+        for call in answer.calls:
+            self._say(f"calls {shown(call)}")
+        return answer
+
+    def _results(self, calls: Sequence[ToolCall]) -> list[Message]:
+        """What the person types for each; nothing once they leave a line empty, or leave it with Ctrl-D or Ctrl-C."""
+        results = []
+        for call in calls:
+            try:
+                result = self._lines.read(f"{call.name} returns> ")
+            except (EOFError, KeyboardInterrupt):
+                print()
+                return []
+            if not result.strip():
+                return []
+            results.append(Message("tool", result, tool_call_id=call.id))
+        return results
 
     def _say(self, text: str) -> None:
         print(faint(printable(text), sys.stdout))
@@ -104,11 +142,31 @@ class Interactive:
         self._say(f"saved to {path}")
 
     def _load(self, rest: str) -> None:
+        tools = self.conversation.tools
         self.conversation = Conversation.load(_path(rest, "/load FILE"))
+        self.conversation.tools = self.conversation.tools or tools
         for turn in self.conversation.turns:
-            print(f"> {printable(turn.question)}\n{printable(turn.answer)}{' [stopped]' if turn.stopped else ''}")
+            self._show(turn)
         count = len(self.conversation.turns)
         self._say(f"loaded {count} turn{'s' * (count != 1)}")
+
+    def _show(self, turn: Turn) -> None:
+        print(f"> {printable(turn.question)}")
+        for message in turn.messages[1:]:
+            said = ClosingCalls()
+            text, calls = said.push(message.content), message.tool_calls
+            if message.role == "tool":
+                self._say(f"returns {message.content}")
+                continue
+            if not calls:
+                rest, calls = said.finish()
+                text += rest
+            if text or not calls:
+                print(printable(text))
+            for call in calls:
+                self._say(f"calls {shown(call)}")
+        if turn.stopped:
+            print("[stopped]")
 
     def _image(self, rest: str) -> None:
         conversation = self.conversation

@@ -43,7 +43,9 @@ def memory_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
         "total_bytes": total,
         "free_bytes": free,
         "fits": total <= free,
-        "speed": None if sizes is None else _speed(checkpoint, sizes, kv_bytes / arguments.concurrency, free),
+        "speed": None
+        if sizes is None
+        else _speed(checkpoint, sizes, kv_bytes / arguments.concurrency, max(free - plan["vision_bytes"], 0)),
     }
 
 
@@ -61,7 +63,7 @@ def _native_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[
     from quipu.engine.packing import STATED_LOSS, packed_sizes
 
     chosen = {"dtype": arguments.dtype, "kv_dtype": arguments.kv_dtype, "quantize": arguments.quantize}
-    footprint = Footprint.of(checkpoint.config, checkpoint.tensors, **chosen)
+    footprint = Footprint.of(checkpoint.config, checkpoint.tensors, checkpoint.vision, **chosen)
     changes = {(checkpoint.tensors[name].kind, kind) for name, kind in footprint.kinds.items()}
     return {
         "dtype": footprint.dtype,
@@ -72,6 +74,7 @@ def _native_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[
             if stored != packed
         ],
         "weights_bytes": footprint.weights_bytes,
+        "vision_bytes": footprint.vision_bytes,
         "kv_bytes_per_token": footprint.kv_bytes_per_token,
         "chunk_bytes_per_token": footprint.chunk_bytes_per_token,
         "sizes": packed_sizes(checkpoint.tensors, footprint.kinds),
@@ -92,6 +95,7 @@ def _torch_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
         "kv_dtype": dtype,
         "conversions": [],
         "weights_bytes": plan.weights_bytes,
+        "vision_bytes": plan.vision_bytes,
         "kv_bytes_per_token": plan.kv_bytes_per_token,
         "chunk_bytes_per_token": plan.chunk_bytes_per_token,
         "sizes": None,  # it may be for a GPU, whose memory is not measured here

@@ -20,7 +20,8 @@ DESCRIPTION = """\
 Write a model of float32, float16 or bfloat16 weights to a GGUF file in about
 8.5 or 5 bits a weight. It goes tensor by tensor: neither the model nor the file
 need fit into memory. If it is ended, even by kill -9, the same command goes on
-where it was; until it is done, the file is FILE.gguf.part."""
+where it was; until it is done, the file is FILE.gguf.part. What a Llama 4 sees
+with is written beside it in float16, to mmproj-FILE.gguf, where it is found."""
 EXAMPLES = """\
 examples:
   quipu quantize llama-3.2-1b-instruct --to q8 --out llama-1b-q8.gguf
@@ -47,19 +48,19 @@ def run(arguments: argparse.Namespace) -> None:
     threads = arguments.threads or len(os.sched_getaffinity(0))
     with progress(arguments.out.name) as show:
         made = quantize(checkpoint, arguments.to, arguments.out, threads=threads, progress=show)
-    left_out = len(checkpoint.vision)
     if arguments.json:
-        print_json(_as_json(made, left_out))
+        seeing = None if made.projector is None else _as_json(made.projector)
+        print_json(_as_json(made) | {"projector": seeing})
         return
     print(f"{bytes_text(made.size)}, {made.bits:.2f} bits a weight, in\n{printable(str(made.path))}")
     print(f"lost {_percent(made.error)} of the weights (root mean square), most in")
     worst = sorted(made.tensors, key=lambda each: -each.error)[:WORST]
     print_table([[each.name, each.kind, _percent(each.error)] for each in worst if each.error])
-    if left_out:
-        print(f"{left_out} tensors of the image encoder are left out: the file is the text model")
+    if made.projector is not None:
+        print(f"and {bytes_text(made.projector.size)} of what it sees with, in\n{printable(str(made.projector.path))}")
 
 
-def _as_json(made: Quantised, left_out: int) -> dict[str, object]:
+def _as_json(made: Quantised) -> dict[str, object]:
     tensors = [dataclasses.asdict(each) | {"bytes": each.nbytes} for each in made.tensors]
     for each in tensors:
         del each["nbytes"]
@@ -69,7 +70,6 @@ def _as_json(made: Quantised, left_out: int) -> dict[str, object]:
         "parameters": made.parameters,
         "bits_per_weight": made.bits,
         "error": made.error,
-        "vision_tensors_left_out": left_out,
         "tensors": tensors,
     }
 

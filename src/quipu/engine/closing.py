@@ -17,14 +17,22 @@ from numpy.typing import NDArray
 
 LONGEST = 4_096
 """Most tokens of a way; where there is none of them, there is none."""
-TRIES = 4
-"""With other preferences each time: a grammar may lead the first ones in circles."""
+BRIEF = 512
+"""Most tokens of the first tries, which may be led in circles: no more of the time is theirs."""
+TRIES = ((0, True, BRIEF), (0, False, BRIEF), *((number, True, LONGEST) for number in range(4)))
+"""With other preferences each, in tokens at most. False: places that look alike are one, also where a forced text is in
+between, so that what a grammar repeats ("a line, any number of times, then the total") comes to an end."""
 STEERING = b"\xff"
 """What llguidance writes a special token with; no text has this byte."""
 SHORTENINGS = 64
 """Tries to leave something out of a way."""
-CLOSERS = b'"}]0n,:. -1atfu'
+CLOSERS = b'"}])>0n,:. -1atfu'
 """Bytes in the order in which they are tried."""
+CLOSING = 5
+"""How many of them close something."""
+DEEPEST = 64
+"""Brackets that close in a row before another choice is tried."""
+OPENERS = b"([{<"
 
 
 class Closing:
@@ -35,11 +43,11 @@ class Closing:
         self._end = tokens.eos_token
         singles = {piece[0]: token for token, piece in reversed(list(enumerate(pieces))) if len(piece) == 1}
         self._tilde = singles.get(ord("~"))
-        self._brackets = {singles[byte] for byte in b"}]" if byte in singles}
+        self._brackets = {singles[byte] for byte in CLOSERS[1:CLOSING] if byte in singles}
         self._quote = singles[CLOSERS[0]]
-        self._closers = {singles[byte] for byte in CLOSERS[:3] if byte in singles}
+        self._closers = {singles[byte] for byte in CLOSERS[:CLOSING] if byte in singles}
         rest = [byte for byte in (*range(32, 127), *range(128, 256), *range(32)) if byte not in CLOSERS]
-        rest.sort(key=lambda byte: byte in b"[{")  # what opens comes last
+        rest.sort(key=lambda byte: byte in OPENERS)  # what opens comes last
         self._order = [singles[byte] for byte in (*CLOSERS, *rest) if byte in singles]
 
     def ends(self, matcher: LLMatcher, way: Sequence[int]) -> bool:
@@ -53,13 +61,21 @@ class Closing:
         spent on it at most, and one step: not of the clock, which goes faster on a machine that others use.
         """
         deadline = time.thread_time() + seconds
-        for attempt in range(TRIES):
-            way = self._walk(matcher.deep_copy(), hints, attempt, deadline)
+        for attempt, apart, longest in TRIES:
+            way = self._walk(matcher.deep_copy(), hints, attempt, apart, longest, deadline)
             if way is not None:
                 return self._shortened(matcher, way, deadline)
         return None
 
-    def _walk(self, fork: LLMatcher, hints: Sequence[Sequence[int]], attempt: int, deadline: float) -> list[int] | None:
+    def _walk(
+        self,
+        fork: LLMatcher,
+        hints: Sequence[Sequence[int]],
+        attempt: int,
+        apart: bool,
+        longest: int,
+        deadline: float,
+    ) -> list[int] | None:
         order = self._order
         if attempt > 1:
             order = random.Random(attempt).sample(order, len(order))
@@ -67,13 +83,14 @@ class Closing:
         tried: dict[bytes, int] = {}
         before: NDArray[np.bool_] | None = None
         left = list(hints)
-        while len(way) <= LONGEST and time.thread_time() < deadline:
+        while len(way) <= longest and time.thread_time() < deadline:
             if fork.is_accepting():
                 return way
             forced = self._forced(fork)
             if forced:
                 before, left = None, list(hints)
-                tried.clear()
+                if apart:
+                    tried.clear()
             else:
                 mask = fork.compute_bitmask()
                 if fork.is_error():
@@ -107,6 +124,8 @@ class Closing:
         options = [token for token in order if allowed[token]]
         if self._tilde is not None and not allowed[self._tilde]:  # outside of strings: a bracket that closes is shorter
             options.sort(key=lambda token: token not in self._brackets)
+            if turn < DEEPEST and options and options[0] in self._brackets:
+                return [options[0]]  # the next one that is open looks the same, and closes, too
         if before is not None and not turn and options and options[0] not in self._closers:
             options = [token for token in options if not before[token]] or options
         if options:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -131,6 +132,7 @@ class Engine:
         self._closing = False
         self._totals = dict.fromkeys(_TOTALS, 0)
         self._step_seconds = 0.0
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._loop, name="quipu-engine", daemon=True)
         self._thread.start()
         # A daemon thread that is inside the arithmetic when the interpreter goes away takes the process down with it.
@@ -171,6 +173,7 @@ class Engine:
         leader = answer(0)
         leader.embed = embed
         sequences = [leader, *(answer(index, leader) for index in range(1, sampling.n))]
+        self._check_process()
         with self._inbox:
             if self._closing:
                 raise EngineStopped("the engine is closed")
@@ -207,13 +210,26 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Stop the thread, fail what is still running or waiting with EngineStopped, free the runner. Idempotent."""
+        """Stop the thread, fail what is still running or waiting with EngineStopped, free the runner. Idempotent.
+
+        In a fork of the process that loaded the model there is nothing to stop: the thread is not there.
+        """
+        if os.getpid() != self._process:
+            return
         with self._inbox:
             self._closing = True
             self._inbox.notify()
         if self._thread is not threading.current_thread():
             self._thread.join()
         atexit.unregister(self.close)
+
+    def _check_process(self) -> None:
+        """A fork has the model's memory, but neither its threads nor, perhaps, its locks: it would wait for ever."""
+        if os.getpid() != self._process:
+            raise EngineStopped(
+                "this process was forked from the one that loaded the model, and has none of its threads; load the "
+                'model here, or start processes with multiprocessing.get_context("spawn")'
+            )
 
     def _check(self, prompt: list[int], sampling: Sampling, least: int) -> None:
         if not prompt:

@@ -8,6 +8,7 @@ than it was written after fails the step, even if its own tokens are right.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -139,8 +140,11 @@ def byte_tokenizer(*more: str) -> Tokenizer:
     )
 
 
+_TURN = re.compile(r"<\|start\|>(?:user|tool)\n")
+
+
 def replying(answer: Callable[[str], str], tokenizer: Tokenizer) -> Predict:
-    """Predict so that a conversation is answered with ``answer(last user message)``, then <|end|>."""
+    """Predict so that the last message of the user or a tool is answered with ``answer`` of it, then <|end|>."""
     start, end = tokenizer.specials["<|start|>"], tokenizer.specials["<|end|>"]
     [newline] = tokenizer.encode("\n")
 
@@ -148,8 +152,7 @@ def replying(answer: Callable[[str], str], tokenizer: Tokenizer) -> Predict:
         said = list(tokens[max((place for place, token in enumerate(tokens) if token == start), default=-1) + 1 :])
         # Counted in tokens: decoded, half a character would count as the three bytes of U+FFFD.
         place = len(said) - said.index(newline) - 1 if newline in said else 0
-        turns = tokenizer.decode(list(tokens)).split("<|start|>user\n")
-        asked = turns[-1].split("<|end|>")[0]
+        asked = _TURN.split(tokenizer.decode(list(tokens)))[-1].split("<|end|>")[0]
         reply = tokenizer.encode(answer(asked))
         return reply[place] if place < len(reply) else end
 
@@ -168,7 +171,7 @@ def fake_model(
     chunk: int | None = None,
     sees: bool = False,
 ) -> LocalModel:
-    """A LocalModel whose answers are ``answer(last user message)``; everything but the network is real.
+    """A LocalModel whose answers are ``answer`` to the last message of the user or a tool; all but the network is real.
 
     ``chunk``: as if it had layers with attention in chunks of so many positions, too. ``sees``: it takes pictures, of
     which ``answer`` is told only that they are there.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quipu import native
-from quipu.engine.footprint import Footprint
+from quipu.engine.footprint import Footprint, vision_kind
 from quipu.engine.machine import processor
 from quipu.engine.memory import available_memory, peak_memory
 from quipu.engine.native_plan import layer_states, output_logits
@@ -48,14 +48,14 @@ class NativeBackend:
         vision: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._config, self._tensors = config, tensors
-        footprint = Footprint.of(config, tensors, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype)
+        self._vision = vision or {}
+        footprint = Footprint.of(config, tensors, self._vision, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype)
         self._kinds = footprint.kinds
         self._identity = None if identity is None else {**identity, "dtype": dtype, "quantize": quantize}
         self._threads = threads or len(os.sched_getaffinity(0))
         self.dtype, self.kv_dtype = footprint.dtype, footprint.kv_dtype
-        self._vision = vision or {}
-        self._vision_kind = "auto" if quantize is None else "Q8_0"
-        self.weights_bytes = footprint.weights_bytes + sum(each.nbytes for each in self._vision.values())
+        self._vision_kind = vision_kind(quantize)
+        self.weights_bytes = footprint.weights_bytes
         self.block_bytes = footprint.kv_bytes_per_token * BLOCK_SIZE
         self.chunk_block_bytes = footprint.chunk_bytes_per_token * BLOCK_SIZE
         self.chunk = config.chunk if self.chunk_block_bytes else None

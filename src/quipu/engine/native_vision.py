@@ -5,7 +5,10 @@ What it computes is in ``model/vision.py``, with torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +17,10 @@ from quipu import native
 from quipu.engine.kv_cache import blocks_for
 from quipu.engine.native_plan import integers, weight
 from quipu.engine.packed import PackedWeights, packed_weights
+from quipu.engine.packing import packed_bytes, packed_kind
 from quipu.model.config import VisionConfig
 from quipu.model.frequencies import vision_angles
-from quipu.model.weights import Tensor, float_tensor
+from quipu.model.weights import Tensor, float_kind, float_tensor
 
 NORM_EPSILON = 1e-5
 _LANES = 16
@@ -32,12 +36,8 @@ class NativeEncoder:
     ) -> None:
         """``kind`` is what matrices are packed as: one of the kernel's, or "auto" for as they are stored."""
         self._config = config
-        tensors = _padded(config, tensors)
-        kinds = {
-            name: each.kind if kind == "auto" else kind
-            for name, each in tensors.items()
-            if len(each.shape) == 2 and name.endswith(".weight")
-        }
+        tensors = {name: _padded(config, each) for name, each in tensors.items()}
+        kinds = _kinds(tensors, kind)
         packed = packed_weights({name: tensors[name] for name in kinds}, kinds, None, threads=threads)
         self._vectors = {name: each.float32() for name, each in tensors.items() if name not in kinds}
         self._plan = native.Plan(threads, instructions)
@@ -168,22 +168,44 @@ def _turns(config: VisionConfig, size: int) -> NDArray[np.float32]:
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def _padded(config: VisionConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors`` with heads filled up with zeros: rows of queries, keys and values, columns of what mixes heads."""
+def vision_bytes(config: VisionConfig, tensors: Mapping[str, Tensor], kind: str) -> int:
+    """What NativeEncoder keeps of ``tensors``, which are not read."""
+    padded = {name: replace(each, **_padded_form(config, each)) for name, each in tensors.items()}
+    kinds = _kinds(padded, kind)
+    sizes = (
+        packed_bytes(kinds[name], *each.shape) if name in kinds else 4 * math.prod(each.shape)
+        for name, each in padded.items()
+    )
+    return sum(sizes)
+
+
+def _kinds(tensors: Mapping[str, Tensor], kind: str) -> dict[str, str]:
+    """What each matrix is packed as; see NativeEncoder."""
+    matrices = {name: each for name, each in tensors.items() if len(each.shape) == 2 and name.endswith(".weight")}
+    return {name: packed_kind(name, each, "auto", None) if kind == "auto" else kind for name, each in matrices.items()}
+
+
+def _padded_form(config: VisionConfig, tensor: Tensor) -> dict[str, Any]:
+    """Shape and kind of ``tensor`` with heads filled up: rows of queries, keys and values, columns of what mixes."""
+    width, wide = config.hidden_size, config.heads * _head_size(config)
+    part = tensor.name.split("self_attn.")[-1] if "self_attn." in tensor.name else ""
+    shape = tensor.shape
+    if part.startswith(("q_proj", "k_proj", "v_proj")):
+        shape = (wide, *tensor.shape[1:])
+    elif part == "o_proj.weight":
+        shape = (width, wide)
+    return {"shape": shape, "kind": tensor.kind if shape == tensor.shape else float_kind(tensor.kind)}
+
+
+def _padded(config: VisionConfig, tensor: Tensor) -> Tensor:
+    """``tensor`` with heads filled up with zeros."""
+    shape = _padded_form(config, tensor)["shape"]
+    if shape == tensor.shape:
+        return tensor
     heads, own, size = config.heads, config.hidden_size // config.heads, _head_size(config)
-    result = dict(tensors)
-    if own == size:
-        return result
-    for name, tensor in tensors.items():
-        part = name.split("self_attn.")[-1] if "self_attn." in name else ""
-        if part.startswith(("q_proj", "k_proj", "v_proj")):
-            values = tensor.float32().reshape(heads, own, -1)
-            values = np.pad(values, ((0, 0), (0, size - own), (0, 0)))
-            shape: tuple[int, ...] = (heads * size, *tensor.shape[1:])
-        elif part == "o_proj.weight":
-            values = np.pad(tensor.float32().reshape(-1, heads, own), ((0, 0), (0, 0), (0, size - own)))
-            shape = (tensor.shape[0], heads * size)
-        else:
-            continue
-        result[name] = float_tensor(name, values.reshape(shape), tensor.kind)
-    return result
+    if shape[0] != tensor.shape[0]:
+        values = tensor.float32().reshape(heads, own, -1)
+        values = np.pad(values, ((0, 0), (0, size - own), (0, 0)))
+    else:
+        values = np.pad(tensor.float32().reshape(-1, heads, own), ((0, 0), (0, 0), (0, size - own)))
+    return float_tensor(tensor.name, values.reshape(shape), tensor.kind)

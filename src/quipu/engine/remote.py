@@ -25,7 +25,7 @@ from quipu.errors import (
 )
 from quipu.picture import Image
 from quipu.tools.tool import ToolUse
-from quipu.tools.written import json_text
+from quipu.tools.written import call_dict
 from quipu.types import (
     Chunk,
     Constraint,
@@ -285,15 +285,11 @@ def _context(entry: Mapping[str, Any]) -> int | None:
 
 
 def _message(message: Message) -> Any:
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json_text(call.arguments)}}
-        for call in message.tool_calls
-    ]
     known = {
         "role": message.role,
         "content": _content(message),
         "name": message.name,
-        "tool_calls": calls or None,
+        "tool_calls": [call_dict(call) for call in message.tool_calls] or None,
         "tool_call_id": message.tool_call_id,
     }
     return {name: value for name, value in known.items() if value is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -55,8 +54,7 @@ class TorchBackend:
         plan = memory_plan(config, dtype=dtype, context=BLOCK_SIZE, concurrency=1, block_size=BLOCK_SIZE)
         self.dtype = dtype
         self._vision = vision or {}
-        item = getattr(torch, dtype).itemsize
-        self.weights_bytes = plan.weights_bytes + item * sum(math.prod(each.shape) for each in self._vision.values())
+        self.weights_bytes = plan.weights_bytes
         self.block_bytes = plan.kv_bytes_per_token * BLOCK_SIZE
         self.chunk_block_bytes = plan.chunk_bytes_per_token * BLOCK_SIZE
         self.chunk = config.chunk if self.chunk_block_bytes else None

@@ -42,7 +42,7 @@ def _facts(model: str) -> tuple[str, dict[str, Any]]:
         if path.suffix != ".json" or not path.is_file():
             raise
         return str(path), config_facts(read_json(path), str(path))
-    return str(checkpoint.path), model_facts(checkpoint.config)
+    return str(checkpoint.path), model_facts(checkpoint.config, sees=checkpoint.config.vision is not None)
 
 
 def config_facts(values: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class ChatFormat:
             return image_ids(self._tokenizer.specials, next(images), self._vision.tile_tokens)
 
         if tools or any(message.tool_calls for message in messages):
-            messages = self.teaching.prepared(messages, tools)
+            messages, tools = self.teaching.prepared(messages, tools)
         if self._template is not None:
             return self._render(self._template, messages, tools, add_generation_prompt, show)
         if self._format is None:

@@ -24,7 +24,16 @@ from quipu.model.gguf import GGUFFile, read_gguf
 from quipu.model.known import cached_snapshot, known_models
 from quipu.model.projector import PATTERN, find_projector, read_projector
 from quipu.model.safetensors import INDEX, read_index, read_safetensors, read_sharded
-from quipu.model.weights import EMBEDDING, OUTPUT, Tensor, check_names, check_vision, in_half_rotation, parameter_count
+from quipu.model.weights import (
+    EMBEDDING,
+    OUTPUT,
+    Tensor,
+    check_names,
+    check_vision,
+    in_half_rotation,
+    parameter_count,
+    vision_parameter_count,
+)
 
 Format = Literal["gguf", "safetensors", "pth", "config"]
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -82,8 +91,8 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """Number of weights; a tied embedding counts once."""
-        return parameter_count(self.config)
+        """Number of weights, what it sees with among them; a tied embedding counts once."""
+        return parameter_count(self.config) + vision_parameter_count(self.config)
 
     def file_hash(self, progress: Callable[[int, int], None] | None = None) -> str:
         """SHA-256 in hex: of the file itself if the model is one file, else of its files' names and hashes.
@@ -314,11 +323,13 @@ def _with_side_files(
 class MemoryPlan:
     """Bytes that running a model takes: its weights, and keys and values of all tokens held at once.
 
+    ``vision_bytes`` of the weights are what it sees with.
     ``kv_bytes_per_token`` is of the layers that see everything: what each further token of a long text takes.
     ``chunk_bytes_per_token`` is of those with chunked attention, which keep no more than a chunk.
     """
 
     weights_bytes: int
+    vision_bytes: int
     kv_bytes: int
     kv_bytes_per_token: int
     chunk_bytes_per_token: int
@@ -344,6 +355,7 @@ def memory_plan(config: ModelConfig, dtype: str, context: int, concurrency: int,
     layer = 2 * config.kv_heads * config.head_size * item
     chunked = sum(config.layer_chunk(index) is not None for index in range(config.layers))
     kept = config.kept_positions(-(-context // block_size) * block_size)
+    text, vision = (count(config) * item for count in (parameter_count, vision_parameter_count))
     return MemoryPlan(
-        parameter_count(config) * item, concurrency * layer * kept, layer * (config.layers - chunked), layer * chunked
+        text + vision, vision, concurrency * layer * kept, layer * (config.layers - chunked), layer * chunked
     )

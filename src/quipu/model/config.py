@@ -15,6 +15,7 @@ from quipu.model.frequencies import Rope
 MOST_VOCABULARY = 1 << 24
 MOST_WIDTH = 1 << 20
 MOST_LAYERS = 1 << 12
+MOST_VISION_LAYERS = 1 << 10
 MOST_HEADS = 1 << 12
 MOST_HEAD_SIZE = 1 << 12
 MOST_EXPERTS = 1 << 12
@@ -154,13 +155,20 @@ def consistent(config: ModelConfig, source: str) -> ModelConfig:
 def consistent_vision(config: VisionConfig, source: str) -> VisionConfig:
     """``config``, if its numbers fit together. Raises DamagedCheckpoint about ``source``."""
     wrong = None
-    if config.tile_size % (config.patch_size * config.shuffle):
+    if config.shuffle < 1:
+        wrong = f"the ratio of pixel shuffle is not from 1 / {MOST_WIDTH} to 1"
+    elif config.tile_size % (config.patch_size * config.shuffle):
         wrong = f"tiles of {config.tile_size} are not whole blocks of {config.shuffle} patches of {config.patch_size}"
     elif config.hidden_size % (4 * config.heads):
         wrong = f"{config.heads} heads of {config.hidden_size} columns do not have whole pairs for rows and columns"
     if wrong is not None:
         raise DamagedCheckpoint(f"{source}: {wrong}; correct the configuration")
     return config
+
+
+def shuffle_of(ratio: float) -> int:
+    """Patches, in each direction, that a pixel shuffle of ``ratio`` makes one vector of; 0 for what is no ratio."""
+    return round(1 / ratio) if 1 / MOST_WIDTH <= ratio <= 1 else 0
 
 
 def head_size(fields: Fields, given: str, hidden: int, heads: int) -> int:

@@ -12,6 +12,7 @@ from quipu.model.config import (
     MOST_EXPERTS,
     MOST_HEADS,
     MOST_LAYERS,
+    MOST_VISION_LAYERS,
     MOST_VOCABULARY,
     MOST_WIDTH,
     UNQUANTISED,
@@ -24,6 +25,7 @@ from quipu.model.config import (
     consistent_vision,
     every,
     head_size,
+    shuffle_of,
 )
 from quipu.model.fields import Fields
 from quipu.model.frequencies import Rope, RopeScaling
@@ -152,12 +154,12 @@ def _vision(outer: Fields) -> VisionConfig | None:
     config = VisionConfig(
         hidden_size=hidden,
         intermediate_size=fields.integer("intermediate_size", most=MOST_WIDTH, default=4 * hidden),
-        layers=fields.integer("num_hidden_layers", most=MOST_LAYERS),
+        layers=fields.integer("num_hidden_layers", most=MOST_VISION_LAYERS),
         heads=fields.integer("num_attention_heads", most=MOST_HEADS),
         tile_size=fields.integer("image_size", most=MOST_WIDTH),
         patch_size=fields.integer("patch_size", most=MOST_WIDTH),
         adapter_size=fields.integer("vision_output_dim", most=MOST_WIDTH),
-        shuffle=round(1 / ratio),
+        shuffle=shuffle_of(ratio),
         rope_theta=_rope_theta(fields, 10000.0),
         patch_token=outer.integer("image_token_index", most=MOST_VOCABULARY, default=LLAMA4_PATCH),
     )

@@ -12,6 +12,7 @@ from quipu.model.config import (
     MOST_EXPERTS,
     MOST_HEADS,
     MOST_LAYERS,
+    MOST_VISION_LAYERS,
     MOST_VOCABULARY,
     MOST_WIDTH,
     UNQUANTISED,
@@ -24,6 +25,7 @@ from quipu.model.config import (
     consistent_vision,
     every,
     head_size,
+    shuffle_of,
 )
 from quipu.model.fields import Fields
 from quipu.model.frequencies import Rope, RopeScaling
@@ -161,12 +163,12 @@ def _vision(fields: Fields) -> VisionConfig | None:
     config = VisionConfig(
         hidden_size=hidden,
         intermediate_size=round(given.number("mlp_ratio") * hidden),
-        layers=given.integer("n_layers", most=MOST_LAYERS),
+        layers=given.integer("n_layers", most=MOST_VISION_LAYERS),
         heads=given.integer("n_heads", most=MOST_HEADS),
         tile_size=_side(given, "image_size"),
         patch_size=_side(given, "patch_size"),
         adapter_size=given.integer("output_dim", most=MOST_WIDTH),
-        shuffle=round(1 / given.number("pixel_shuffle_ratio")),
+        shuffle=shuffle_of(given.number("pixel_shuffle_ratio")),
         rope_theta=10000.0,
         patch_token=LLAMA4_PATCH,
     )

@@ -12,7 +12,7 @@ from quipu.model.checkpoint import Checkpoint, open_checkpoint
 from quipu.model.config_huggingface import from_huggingface
 from quipu.model.files import read_json
 from quipu.model.known import known_models
-from quipu.model.weights import Tensor, byte_count, tensor_shapes
+from quipu.model.weights import Tensor, byte_count, tensor_shapes, vision_shapes
 
 _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -71,4 +71,6 @@ def _outline(path: Path, name: str, fields: Mapping[str, Any]) -> Checkpoint:
         name: Tensor(name, shape, kind, Absent(byte_count(shape, kind)))
         for name, shape in tensor_shapes(config).items()
     }
-    return Checkpoint(path, "config", name, config, tensors, files=())
+    shapes = {} if config.vision is None else vision_shapes(config.vision, config.hidden_size)
+    vision = {name: Tensor(name, shape, kind, Absent(byte_count(shape, kind))) for name, shape in shapes.items()}
+    return Checkpoint(path, "config", name, config, tensors, files=(), vision=vision)

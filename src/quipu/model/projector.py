@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from quipu.errors import CheckpointError, DamagedCheckpoint, UnsupportedCheckpoint
 from quipu.model.config import (
     LLAMA4_PATCH,
     MOST_HEADS,
-    MOST_LAYERS,
+    MOST_VISION_LAYERS,
     MOST_WIDTH,
     ModelConfig,
     VisionConfig,
@@ -24,6 +26,7 @@ from quipu.model.gguf import read_gguf
 from quipu.model.weights import Tensor
 
 PATTERN = "mmproj*.gguf"
+POSITIONS = "v.position_embd.weight"
 _LAYER = re.compile(r"v\.blk\.(\d+)\.(\w+)\.(weight|bias)")
 _LAYER_NAMES = {
     "ln1": "input_layernorm",
@@ -39,7 +42,7 @@ _LAYER_NAMES = {
 _NAMES = {
     "v.patch_embd.weight": "vision_model.patch_embedding.linear.weight",
     "v.class_embd": "vision_model.class_embedding",
-    "v.position_embd.weight": "vision_model.positional_embedding_vlm",
+    POSITIONS: "vision_model.positional_embedding_vlm",
     "v.pre_ln.weight": "vision_model.layernorm_pre.weight",
     "v.pre_ln.bias": "vision_model.layernorm_pre.bias",
     "v.post_ln.weight": "vision_model.layernorm_post.weight",
@@ -50,8 +53,23 @@ _NAMES = {
 }
 
 
+_STORED = {name: stored for stored, name in _NAMES.items()}
+_STORED_PARTS = {name: stored for stored, name in _LAYER_NAMES.items() if stored != "attn_post_norm"}
+_STORED_LAYER = re.compile(r"vision_model\.model\.layers\.(\d+)\.(.+)\.(weight|bias)")
+
+
+def projector_beside(path: Path) -> Path:
+    """The projector's file that belongs to the text model at ``path`` by its name."""
+    return path.with_name("mmproj-" + re.sub(r"-\d{5}-of-\d{5}(?=\.gguf$)", "", path.name))
+
+
 def find_projector(path: Path) -> Path | None:
-    """The projector's file beside the text model at ``path``. Raises CheckpointError where there are several."""
+    """The projector's file beside the text model at ``path``: by its name, else the only one there is.
+
+    Raises CheckpointError where there are several and none has its name.
+    """
+    if projector_beside(path).is_file():
+        return projector_beside(path)
     found = sorted(path.parent.glob(PATTERN))
     if len(found) > 1:
         names = ", ".join(each.name for each in found)
@@ -73,7 +91,7 @@ def read_projector(path: Path, metadata: Mapping[str, Any], text: ModelConfig) -
     config = VisionConfig(
         hidden_size=fields.integer("embedding_length", most=MOST_WIDTH),
         intermediate_size=fields.integer("feed_forward_length", most=MOST_WIDTH),
-        layers=fields.integer("block_count", most=MOST_LAYERS),
+        layers=fields.integer("block_count", most=MOST_VISION_LAYERS),
         heads=fields.integer("attention.head_count", most=MOST_HEADS),
         tile_size=fields.integer("image_size", most=MOST_WIDTH),
         patch_size=fields.integer("patch_size", most=MOST_WIDTH),
@@ -91,6 +109,42 @@ def read_projector(path: Path, metadata: Mapping[str, Any], text: ModelConfig) -
     adapter = tensors.get("vision_model.vision_adapter.mlp.fc2.weight")
     config = replace(config, adapter_size=adapter.shape[0] if adapter else 1)
     return replace(text, vision=consistent_vision(config, str(path))), tensors
+
+
+def metadata(text: ModelConfig, name: str) -> dict[str, Any]:
+    """What the file says beside its weights, mostly in float16, as llama.cpp expects it; see ``gguf_layout``.
+
+    ``text`` is a model that sees, called ``name``.
+    """
+    vision = text.vision
+    assert vision is not None
+    half = np.full(3, 0.5, np.float32)
+    return {
+        "general.architecture": "clip",
+        "general.type": "mmproj",
+        "general.name": name,
+        "general.file_type": 1,
+        "clip.has_vision_encoder": True,
+        "clip.projector_type": "llama4",
+        "clip.use_gelu": True,
+        "clip.vision.embedding_length": vision.hidden_size,
+        "clip.vision.feed_forward_length": vision.intermediate_size,
+        "clip.vision.block_count": vision.layers,
+        "clip.vision.attention.head_count": vision.heads,
+        "clip.vision.attention.layer_norm_epsilon": 1e-5,
+        "clip.vision.image_size": vision.tile_size,
+        "clip.vision.patch_size": vision.patch_size,
+        "clip.vision.image_mean": half,
+        "clip.vision.image_std": half,
+        "clip.vision.projection_dim": text.hidden_size,
+        "clip.vision.projector.scale_factor": vision.shuffle,
+    }
+
+
+def stored_name(name: str) -> str:
+    """What the file calls the tensor that is ``name`` here."""
+    match = _STORED_LAYER.fullmatch(name)
+    return f"v.blk.{match[1]}.{_STORED_PARTS[match[2]]}.{match[3]}" if match else _STORED[name]
 
 
 def _patch_token(metadata: Mapping[str, Any]) -> int:

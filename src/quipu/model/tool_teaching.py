@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from quipu.errors import QuipuError
+from quipu.model.image_tokens import PLACEHOLDER
+from quipu.picture import Image
 from quipu.tools.tool import Tool
 from quipu.tools.written import Form, written
 from quipu.types import Message, ToolCall
@@ -37,6 +39,7 @@ that a question may need no function."""
 _TOOL = Tool("probe_tool", "Probes.", {"type": "object", "properties": {"probe_argument": {"type": "string"}}})
 _CALL = ToolCall("probe_tool", {"probe_argument": "1"}, "probe00id")
 _ASK = Message("user", "probe")
+_LOOK = Message.showing("probe", Image(b""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,15 @@ class Teaching:
     """What a format writes by itself.
 
     ``lists``: the tools. ``calls``: calls of earlier turns; ``several``: more than one in a turn. ``form``: how a call
-    is written, in JSON if it does not say.
+    is written, in JSON if it does not say. ``beside_pictures``: a first question is still seen where it is shown with
+    tools; Llama 4's own template makes words of it.
     """
 
     lists: bool
     calls: bool
     several: bool
     form: Form
+    beside_pictures: bool = True
 
     @classmethod
     def of(cls, render: Render) -> Teaching:
@@ -65,16 +70,18 @@ class Teaching:
             calls=once is None or once > plain,  # one that fails on so little is left to say so itself
             several=once is None or (twice is not None and twice > once),
             form="pythonic" if pythonic else "json",
+            beside_pictures=not listed or not _shown(render, []) or _shown(render, [_TOOL]),
         )
 
-    def prepared(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
-        """``messages`` with words in them for what the format does not write by itself."""
+    def prepared(self, messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[Sequence[Message], Sequence[Tool]]:
+        """``messages`` with words in them for what the format does not write by itself, and the tools left to it."""
         made = [turn for message in messages for turn in self._turns(message)]
         if not self.several:
             made = _one_at_a_time(made)
-        if tools and not self.lists:
+        unseen = not self.beside_pictures and bool(next((each.images for each in made if each.role != "system"), ()))
+        if tools and (unseen or not self.lists):
             made = _instructed(made, INSTRUCTIONS[self.form].format(tools=_listed(tools)))
-        return made
+        return made, () if unseen else tools
 
     def _turns(self, message: Message) -> list[Message]:
         if self.calls or not message.tool_calls:
@@ -94,6 +101,14 @@ def _mentions(render: Render, messages: Sequence[Message], tools: Sequence[Tool]
         return render(messages, tools).count(_TOOL.name)
     except QuipuError:
         return None
+
+
+def _shown(render: Render, tools: Sequence[Tool]) -> bool:
+    """Whether the prompt has a place for the picture of a first question."""
+    try:
+        return PLACEHOLDER in render([_LOOK], tools)
+    except QuipuError:
+        return False
 
 
 def _listed(tools: Sequence[Tool]) -> str:

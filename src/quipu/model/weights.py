@@ -129,9 +129,14 @@ def as_floats(values: NDArray[np.float32], kind: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
 
 
+def float_kind(kind: str) -> str:
+    """``kind`` if it is one of floats; else float32, in which values of the others are exact."""
+    return kind if kind in ("F32", "F16", "BF16") else "F32"
+
+
 def float_tensor(name: str, values: NDArray[np.float32], kind: str) -> Tensor:
-    """``values`` as a tensor of a ``kind`` of floats; of other kinds, as float32, in which they are exact."""
-    kind = kind if kind in ("F32", "F16", "BF16") else "F32"
+    """``values`` as a tensor of ``float_kind(kind)``."""
+    kind = float_kind(kind)
     return Tensor(name, values.shape, kind, as_floats(values, kind))
 
 
@@ -258,6 +263,13 @@ def vision_shapes(config: VisionConfig, width: int) -> dict[str, tuple[int, ...]
 def parameter_count(config: ModelConfig) -> int:
     """Number of weights; a tied embedding counts once."""
     return sum(math.prod(shape) for shape in tensor_shapes(config).values())
+
+
+def vision_parameter_count(config: ModelConfig) -> int:
+    """Number of weights of what a model sees with, 0 where it does not."""
+    if config.vision is None:
+        return 0
+    return sum(math.prod(shape) for shape in vision_shapes(config.vision, config.hidden_size).values())
 
 
 def active_share(config: ModelConfig, name: str) -> float:

@@ -14,7 +14,7 @@ namespace {
 
 // Queries that meet a piece of keys together; of those, how many meet a key while it is in registers.
 #if defined(__AVX512F__)
-constexpr int ROWS = 8, ROWS_AT_ONCE = 8;
+constexpr int ROWS = MOST_ROWS, ROWS_AT_ONCE = MOST_ROWS;
 #elif defined(__AVX2__)
 constexpr int ROWS = 6, ROWS_AT_ONCE = 3;
 #else
@@ -42,7 +42,7 @@ template <CacheKind kind, int rows>
 inline __attribute__((always_inline)) void score_elements(const uint8_t* keys, size_t at, int d, int end,
                                                           const float* const* queries, f32x16* totals) {
     f32x16 sums[2][rows];  // of even and odd elements, so that few queries do not wait for every sum
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) sums[0][r] = sums[1][r] = f32x16{};
     for (; d + 1 < end; d += 2) {
 #pragma GCC unroll 2
@@ -51,7 +51,7 @@ inline __attribute__((always_inline)) void score_elements(const uint8_t* keys, s
 #pragma GCC unroll 2
             for (int e = 0; e < LOADED; ++e)
                 elements[e] = load_cached<kind>(keys, at + static_cast<size_t>(d + odd + e) * BLOCK);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 2
                 for (int e = 0; e < LOADED; ++e)
@@ -62,7 +62,7 @@ inline __attribute__((always_inline)) void score_elements(const uint8_t* keys, s
         const f32x16 last = load_cached<kind>(keys, at + static_cast<size_t>(d) * BLOCK);
         for (int r = 0; r < rows; ++r) sums[0][r] = fma(last, splat(queries[r][d]), sums[0][r]);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) totals[r] = sums[0][r] + sums[1][r];
 }
 
@@ -90,7 +90,7 @@ inline __attribute__((always_inline)) void score_block(const LayerCache& cache, 
     } else {
         score_elements<kind, rows>(cache.keys, at, 0, cache.head_size, queries, totals);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < rows; ++r) store(scores + r * stride, totals[r]);
 }
 
@@ -114,7 +114,7 @@ inline __attribute__((always_inline)) void weigh(const LayerCache& cache, const 
             for (int c = 0; c < columns; ++c) {
                 f32x16 values = load_cached<kind>(cache.values, row + c * LANES);
                 if constexpr (kind == CacheKind::INT8) values *= splat(scales[(d + c * LANES) / cache.scale_group()]);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; ++r)
                     totals[r][c] = fma(values, splat(scores[r * stride + key]), totals[r][c]);
             }
@@ -156,6 +156,14 @@ inline bool all_finite(const float* values, int count) {
     return true;
 }
 
+// Values of a block are on their way while its keys are scored; a few queries would wait for them (docs/log.md).
+template <CacheKind kind>
+inline __attribute__((always_inline)) void ask_for_values(const LayerCache& cache, int block, int head) {
+    constexpr size_t bytes = kind == CacheKind::F32 ? 4 : kind == CacheKind::F16 ? 2 : 1;
+    const uint8_t* values = cache.values + head_at(cache, block, head) * bytes;
+    for (size_t at = 0; at < bytes * BLOCK * cache.head_size; at += 64) __builtin_prefetch(values + at, 0, 2);
+}
+
 // A piece of keys for `rows` queries. Query r sees keys [begin, ends[r]) of the piece, counted from its first block.
 // partial[r]: maximum, sum, values; a query that sees nothing has the maximum NOTHING.
 template <CacheKind kind, int rows>
@@ -166,8 +174,10 @@ __attribute__((noinline)) void attend_rows(const LayerCache& cache, const int32_
     int count = 0;
     for (int r = 0; r < rows; ++r) count = ends[r] > count ? ends[r] : count;
     const int first = begin / BLOCK, last = (count + BLOCK - 1) / BLOCK;
-    for (int block = first; block < last; ++block)
+    for (int block = first; block < last; ++block) {
+        if constexpr (rows < ROWS) ask_for_values<kind>(cache, blocks[block], head);
         score_block<kind, rows>(cache, blocks[block], head, queries, scores + block * BLOCK, stride);
+    }
     const i32x16 lane = lane_numbers();
     for (int r = 0; r < rows; ++r) {
         float* row = scores + r * stride;

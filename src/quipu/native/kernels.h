@@ -104,8 +104,11 @@ struct Kernels {
     void (*merge_pieces)(const float* partials, int pieces, int group, int head_size, float* merged, float* out);
 };
 
+// Queries that meet a piece of keys together, at most: twelve are whole tokens where two, three or four share a key.
+constexpr int MOST_ROWS = 12;
+
 // Floats of scratch that attend, attend_piece and merge_pieces need.
-inline size_t attention_scratch(int head_size) { return 8 * ATTENTION_PIECE + 16 * (2 + head_size); }
+inline size_t attention_scratch(int head_size) { return MOST_ROWS * (ATTENTION_PIECE + 2 * (2 + head_size)); }
 
 extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;
 

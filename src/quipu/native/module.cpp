@@ -450,6 +450,8 @@ private:
 }  // namespace
 
 NB_MODULE(_kernels, module) {
+    // Models that a program still holds when it ends are no news to its user.
+    nb::set_leak_warnings(false);
     module.attr("BLOCK_SIZE") = BLOCK;
     module.attr("ATTENTION_PIECE") = ATTENTION_PIECE;
     module.def("instruction_sets", &instruction_sets);

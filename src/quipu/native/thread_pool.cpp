@@ -1,6 +1,7 @@
 #include "thread_pool.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <chrono>
 
@@ -35,7 +36,7 @@ constexpr auto SPIN = std::chrono::microseconds(300);  // more than the engine d
 }  // namespace
 
 ThreadPool::ThreadPool(int threads)
-    : size_(threads), patience_(threads <= cores() ? 1 << 20 : 1 << 10) {
+    : size_(threads), patience_(threads <= cores() ? 1 << 20 : 1 << 10), process_(getpid()) {
     try {
         for (int thread = 1; thread < size_; ++thread) threads_.emplace_back([this, thread] { work(thread); });
     } catch (...) {  // the system refuses more threads: end those that started, then say so
@@ -48,6 +49,10 @@ ThreadPool::ThreadPool(int threads)
 }
 
 ThreadPool::~ThreadPool() {
+    if (getpid() != process_) {  // nobody to wait for
+        for (std::thread& thread : threads_) thread.detach();
+        return;
+    }
     closing_ = true;
     ++round_;
     round_.notify_all();

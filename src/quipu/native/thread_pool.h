@@ -2,6 +2,8 @@
 // wait for takes microseconds; between steps they spin briefly and then sleep, so that an idle engine uses no CPU.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -30,6 +32,7 @@ private:
 
     const int size_;
     const int patience_;  // tries before a waiting thread gives its core up
+    const pid_t process_;  // that the threads are in: a fork of it has none of them
     std::vector<std::thread> threads_;
     const std::function<void(int)>* task_ = nullptr;
     alignas(64) std::atomic<uint32_t> round_{0};  // a task is there when it changes

@@ -32,6 +32,11 @@ def written(calls: Iterable[ToolCall], form: Form) -> str:
     )
 
 
+def call_dict(call: ToolCall) -> dict[str, Any]:
+    """``call`` as a message of the OpenAI API has it."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json_text(call.arguments)}}
+
+
 def json_text(value: Any) -> str:
     """JSON on one line, readable in any language. Halves of surrogate pairs stay escaped, so that it can be encoded."""
     value = dict(value) if isinstance(value, Mapping) else value

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from quipu.capabilities.parts.evidence import Evidence, Found
-from quipu.capabilities.parts.json_places import Path
+from quipu.capabilities.parts.evidence import Found
+from quipu.capabilities.parts.overlapping import is_part, normal, stitched
 
 
 def joined(found: Sequence[Found], key: Sequence[str] = ()) -> list[Found]:
@@ -18,7 +16,7 @@ def joined(found: Sequence[Found], key: Sequence[str] = ()) -> list[Found]:
     kept: dict[str, Found] = {}
     for number, each in enumerate(found):
         about = [each.record.get(name) for name in key] if key else each.record
-        name = _normal(about) if not key or None not in (about or ()) else f"the {number}th"
+        name = normal(about) if not key or None not in (about or ()) else f"the {number}th"
         kept[name] = merged(kept[name], each) if name in kept else each
     return list(kept.values())
 
@@ -36,49 +34,40 @@ def _merge(result: Found, name: str, one: Found, other: Found) -> None:
     if isinstance(mine, list) and isinstance(theirs, list):
         _union(result, name, one, other)
         return
-    better = other if _weight(other, name) > _weight(one, name) else one
+    better = _better(_field(one, name), _field(other, name), name)
     result.record[name] = better.record.get(name)
-    result.evidence |= {path: each for path, each in better.evidence.items() if path[0] == name}
+    result.evidence |= better.evidence
+
+
+def _field(found: Found, name: str) -> Found:
+    evidence = {path: each for path, each in found.evidence.items() if path[0] == name}
+    return Found({name: found.record.get(name)}, evidence)
+
+
+def _better(one: Found, other: Found, name: str) -> Found:
+    """The whole, of a value and what a section that was cut has of it; else the one with more evidence."""
+    if is_part(one, other) != is_part(other, one):
+        return other if is_part(one, other) else one
+    return other if _weight(other, name) > _weight(one, name) else one
 
 
 def _weight(found: Found, name: str) -> tuple[bool, bool, float]:
     """Null counts least; of an object, the best of its values."""
-    weights = [each.weight for path, each in found.evidence.items() if path[0] == name]
+    weights = [each.weight for each in found.evidence.values()]
     return (found.record.get(name) is not None, *max(weights, default=(False, 0.0)))
 
 
 def _union(result: Found, name: str, one: Found, other: Found) -> None:
-    items: list[Any] = []
-    known: set[str] = set()
-    for found in (one, other):
-        below = _below(found.evidence, name)
-        for place, item in enumerate(found.record[name]):
-            if (normal := _normal(item)) in known:
-                continue
-            known.add(normal)
-            for path, evidence in below.get(place, ()):
-                result.evidence[(name, len(items), *path)] = evidence
-            items.append(item)
-    result.record[name] = items
+    """The items of both, each once, as if each were a record of its own."""
+    result.record[name] = []
+    for place, item in enumerate(joined(stitched([_items(one, name), _items(other, name)]))):
+        result.record[name].append(item.record[name])
+        result.evidence |= {(name, place, *path[1:]): each for path, each in item.evidence.items()}
 
 
-def _below(evidence: Mapping[Path, Evidence], name: str) -> Mapping[int | str, list[tuple[Path, Evidence]]]:
-    """The evidence of each item of the list ``name``, with its paths in the item."""
-    found: dict[int | str, list[tuple[Path, Evidence]]] = {}
-    for path, each in evidence.items():
+def _items(found: Found, name: str) -> list[Found]:
+    items = [Found({name: item}) for item in found.record[name]]
+    for path, each in found.evidence.items():
         if len(path) > 1 and path[0] == name:
-            found.setdefault(path[1], []).append((path[2:], each))
-    return found
-
-
-def _normal(value: Any) -> str:
-    """What is compared."""
-    return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return " ".join(value.casefold().split())
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+            items[int(path[1])].evidence[(name, *path[2:])] = each
+    return items

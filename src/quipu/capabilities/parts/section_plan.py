@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from quipu.capabilities.parts.extract_request import request
 from quipu.capabilities.parts.record_schema import RecordSchema
-from quipu.capabilities.parts.sections import sections
+from quipu.capabilities.parts.sections import Span, spans
 from quipu.errors import ContextLengthExceeded, InvalidRequest
 from quipu.types import Generator, Message
 
 SECTION = 2000
 """Most tokens read at once, also where the context is longer: models miss more of what they read the more it is."""
 SMALLEST_SECTION = 128
+OVERLAP = 250
+"""Tokens of a section that the next has again, so that a record at the border is whole in one of them."""
+LARGEST_SHARE = 6
+"""The overlap is at most this part of a section: where the context is short, most calls are for what is new."""
 SHORTEST_ANSWER = 256
 """Tokens that an answer may take, however short its text; a longer text's answer may take as many as the text."""
 
@@ -29,8 +35,13 @@ class SectionPlan:
         """Tokens that the answer about a section may take."""
         return self._size + SHORTEST_ANSWER
 
-    def sections(self, text: str, max_calls: int) -> list[str]:
-        """Those of ``text``. Raises ContextLengthExceeded and InvalidRequest with the numbers."""
+    @property
+    def overlap(self) -> int:
+        """Tokens of a section that the next has again."""
+        return min(OVERLAP, self._size // LARGEST_SHARE)
+
+    def sections(self, text: str, max_calls: int) -> list[Span]:
+        """Where those of ``text`` are. Raises ContextLengthExceeded and InvalidRequest with the numbers."""
         if self._size < SMALLEST_SECTION:
             raise ContextLengthExceeded(
                 f"the context of this model, {self._model.context_length} tokens, leaves {max(0, self._size)} for a "
@@ -38,14 +49,22 @@ class SectionPlan:
                 "the model with a larger --context.",
                 param="wanted",
             )
-        pieces: list[str] = []
-        for piece in sections(text, self._size, lambda piece: self._model.count([Message("user", piece)])):
-            pieces.append(piece)
-            if len(pieces) > max_calls:
-                calls = len(pieces) * len(text) // sum(map(len, pieces))
+        found: list[Span] = []
+        for span in spans(text, self._size, self._count, self.overlap):
+            found.append(span)
+            if len(found) > max_calls:
+                calls = len(found) * len(text) // span[1]
                 raise InvalidRequest(
                     f"a text of {len(text):,} characters takes about {calls:,} calls of this model, in sections of "
                     f"{self._size:,} tokens; max_calls is {max_calls}. Give a shorter text, or raise max_calls.",
                     param="max_calls",
                 )
-        return pieces
+        return found
+
+    def _count(self, piece: str) -> int:
+        return self._model.count([Message("user", piece)]) - self._around
+
+    @cached_property
+    def _around(self) -> int:
+        """Tokens of a message beside its text, which is no part of what two sections share."""
+        return self._model.count([Message("user", "")])

@@ -14,7 +14,7 @@ from quipu.serve.json_route import JSONRoute
 from quipu.serve.openai.answer import CONTENT, Envelope, begin, finite, incomplete_field, respond
 from quipu.serve.openai.schemas import ChatCompletionRequest
 from quipu.serve.service import Service
-from quipu.tools.written import json_text
+from quipu.tools.written import call_dict
 from quipu.types import Choice, Chunk, Completion, TokenLogprob, ToolCallDelta
 
 
@@ -100,11 +100,7 @@ def _message(choice: Choice) -> Mapping[str, Any]:
     message = {"role": "assistant", "content": choice.text, "refusal": None}
     if not choice.tool_calls:
         return message
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json_text(call.arguments)}}
-        for call in choice.tool_calls
-    ]
-    return {**message, "content": choice.text or None, "tool_calls": calls}
+    return {**message, "content": choice.text or None, "tool_calls": [call_dict(call) for call in choice.tool_calls]}
 
 
 def _delta(call: ToolCallDelta) -> Mapping[str, Any]:

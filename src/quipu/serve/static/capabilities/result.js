@@ -3,10 +3,14 @@
 import { copyButton } from "../chat/copy.js";
 import { element } from "../chat/element.js";
 import { download } from "../chat/transfer.js";
+import { picturesView } from "./pictures.js";
 import { labelOf, resolved, sentence } from "./schema.js";
 import { spansView } from "./spans.js";
 
-const VIEWS = { spans: spansView };
+const VIEWS = {
+  pictures: (output, given) => picturesView(output, given.images),
+  spans: (output, given, { text_field: field }, enter) => spansView(output, given[field], enter),
+};
 
 /** What one run shows. Everything that a model said is put in as text. */
 export class ResultView {
@@ -60,7 +64,7 @@ export class ResultView {
     const fields = fieldsOf(output, this._capability.output, this._capability.output);
     const view = VIEWS[this._capability.view];
     if (!view) return fields;
-    return element("div", {}, view(output, this._given[this._capability.text_field], this._enter),
+    return element("div", {}, view(output, this._given, this._capability, this._enter),
       element("details", { class: "more fields-more" }, element("summary", {}, "All fields"), fields));
   }
 

@@ -1,6 +1,7 @@
 /** One answer, from the request to its last token, written into a message of a conversation as it comes. */
 
 import { chat } from "./api.js";
+import { argumentsOf } from "./calls.js";
 import { messagesFor } from "./conversation.js";
 
 /**
@@ -10,6 +11,7 @@ import { messagesFor } from "./conversation.js";
 export async function answer(conversation, node, signal, onchange) {
   const question = conversation.nodes[node.parent];
   const body = { model: node.model, messages: messagesFor(conversation, question), ...conversation.sampling };
+  if (conversation.tools.length) body.tools = conversation.tools;
   const clock = new Clock();
   try {
     for await (const event of chat(body, signal)) {
@@ -19,6 +21,7 @@ export async function answer(conversation, node, signal, onchange) {
     node.status = "done";
   } catch (error) {
     fail(node, error);
+    if (node.calls) node.calls = node.calls.filter((call) => argumentsOf(call.arguments)); // the last may be half
   }
   onchange();
 }
@@ -27,6 +30,12 @@ function take(node, event, clock) {
   const choice = event.choices?.[0];
   if (choice?.delta?.content) {
     node.content += choice.delta.content;
+    node.timing = clock.tick();
+  }
+  for (const { index, id, function: piece } of choice?.delta?.tool_calls ?? []) {
+    node.calls ??= [];
+    node.calls[index] ??= { id, name: piece.name, arguments: "" };
+    node.calls[index].arguments += piece.arguments ?? "";
     node.timing = clock.tick();
   }
   if (choice?.finish_reason) node.finish = choice.finish_reason;

@@ -3,6 +3,7 @@
 import { Reader, announce } from "./announcer.js";
 import { answer } from "./answering.js";
 import { models, score } from "./api.js";
+import { argumentsOf, inOneLine } from "./calls.js";
 import { add, choose, messagesFor, newConversation, newId, refused, removeLeaf, shown, upTo } from "./conversation.js";
 import { ask, toast } from "./dialog.js";
 import { recall, remember } from "./store.js";
@@ -27,6 +28,7 @@ export class Chat {
   async load() {
     const kept = (await this.store.all()).filter((each) => !this.running.has(each.id));
     for (const conversation of kept) {
+      conversation.tools ??= []; // kept by an older page
       for (const node of Object.values(conversation.nodes)) if (node.status === "streaming") node.status = "stopped";
     }
     const running = this.conversations.filter((each) => this.running.has(each.id));
@@ -95,6 +97,13 @@ export class Chat {
     await this._answer(this.current, question);
   }
 
+  /** Go on with what the tools returned that the answer `node` calls. */
+  async results(node, results) {
+    if (this.busy) return;
+    const content = results.map((each) => each.content).join("\n");
+    await this._answer(this.current, add(this.current, node.id, { role: "tool", content, results }));
+  }
+
   /** Another answer to the same question. One that failed before its first word is not kept. */
   async regenerate(node) {
     if (this.busy) return;
@@ -119,6 +128,7 @@ export class Chat {
     if (upTo(this.current, question).some((each) => each.images)) {
       throw new Error("Answers to pictures are not scored: only texts can be.");
     }
+    if (this.current.tools.length || node.calls) throw new Error("Answers with tools are not scored: only texts can be.");
     const messages = messagesFor(this.current, question);
     return score(this._known(node.model), messages, node.content);
   }
@@ -143,6 +153,7 @@ export class Chat {
     });
     this.running.delete(conversation.id);
     reader.read(node.content, true);
+    for (const call of node.calls ?? []) announce(`Calls ${inOneLine({ name: call.name, given: argumentsOf(call.arguments) })}.`);
     announce({ done: "Answer complete.", stopped: "Stopped.", failed: "" }[node.status]);
     if (this.conversations.includes(conversation)) await this._save(conversation);
     if (!this.contextLength) await this.findModels().catch(() => {}); // the answer's model is loaded only now
@@ -181,6 +192,7 @@ export class Chat {
 
   exportMarkdown(conversation) {
     if (shown(conversation).some((node) => node.images)) toast("Markdown has no pictures: export as JSON to keep them.");
+    if (shown(conversation).some((node) => node.calls)) toast("Markdown has calls as text: export as JSON to keep them.");
     download(fileName(conversation.title, "md"), "text/markdown", toMarkdown(conversation));
   }
 
@@ -226,8 +238,8 @@ export class Chat {
   }
 
   _rememberSettings() {
-    const { model, system, sampling } = this.current;
-    remember("last", { model, system, sampling });
+    const { model, system, sampling, tools } = this.current;
+    remember("last", { model, system, sampling, tools });
   }
 
   _known(model) {

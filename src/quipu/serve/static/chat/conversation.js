@@ -1,25 +1,27 @@
 /**
  * A conversation is a tree of messages, because an edited question or a second answer does not replace the first.
  *
- * {id, title, created, updated, model, system, sampling, root, nodes}: `nodes` maps ids to
+ * {id, title, created, updated, model, system, sampling, tools, root, nodes}: `nodes` maps ids to
  * {id, parent, role, content, chosen, created, ...}; `chosen` is the child that is shown, `root` the first message
  * that is. A question may have `images`, [{name, url}] with data URLs. An answer also has `model`, `status` ("streaming", "done", "stopped", "failed"), `finish`, `usage`,
- * `timing` and `error`. Times are milliseconds since 1970.
+ * `timing` and `error`, and if it calls tools `calls`, [{id, name, arguments}] with the arguments in JSON; a message of
+ * role "tool" below it has `results`, [{id, name, content}]. `tools` are definitions as the API takes them. Times are milliseconds since 1970.
  */
 
+import { argumentsOf } from "./calls.js";
 import { contentOf, isPicture } from "./photo.js";
 import { CONTROLS } from "./sampling.js";
 
-const ROLES = new Set(["user", "assistant"]);
+const ROLES = new Set(["user", "assistant", "tool"]);
 
 /** A new name: 16 random hexadecimal digits. (`crypto.randomUUID` exists only on secure origins.) */
 export function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-export function newConversation({ model = "", system = "", sampling = {} } = {}) {
+export function newConversation({ model = "", system = "", sampling = {}, tools = [] } = {}) {
   const now = Date.now();
-  return { id: newId(), title: "", created: now, updated: now, model, system, sampling: { ...sampling }, root: null, nodes: {} };
+  return { id: newId(), title: "", created: now, updated: now, model, system, sampling: { ...sampling }, tools: [...tools], root: null, nodes: {} };
 }
 
 /** Put a message below `parent` (an id, or null for the beginning) and show it. */
@@ -70,15 +72,21 @@ export function answeredBy(conversation) {
 
 /** Whether `node` is an answer that failed before its first word. */
 export function refused(node) {
-  return node.role === "assistant" && node.status === "failed" && !node.content;
+  return node.role === "assistant" && node.status === "failed" && !node.content && !node.calls?.length;
 }
 
 /** What the API is sent to get an answer to `node`. A question that was refused would be refused again: it is left out. */
 export function messagesFor(conversation, node) {
   const way = upTo(conversation, node);
   const said = way.filter((each, place) => !refused(each) && !(way[place + 1] && refused(way[place + 1])));
-  const messages = said.map(({ role, content, images }) => ({ role, content: contentOf(content, images) }));
+  const messages = said.flatMap(messagesOf);
   return conversation.system.trim() ? [{ role: "system", content: conversation.system }, ...messages] : messages;
+}
+
+function messagesOf({ role, content, images, calls, results }) {
+  if (results) return results.map((each) => ({ role, tool_call_id: each.id, content: each.content }));
+  const called = (calls ?? []).map(({ id, name, arguments: json }) => ({ id, type: "function", function: { name, arguments: json } }));
+  return [{ role, content: contentOf(content, images), ...(called.length && { tool_calls: called }) }];
 }
 
 export function titleOf(text) {
@@ -107,6 +115,7 @@ export function checked(given) {
   for (const [name, value] of Object.entries(isObject(given.sampling) ? given.sampling : {})) {
     if (CONTROLS.some((control) => control.name === name) && isSetting(value)) made.sampling[name] = value;
   }
+  if (Array.isArray(given.tools)) made.tools = given.tools;
   const names = new Map(Object.keys(given.nodes).map((id) => [id, newId()]));
   for (const [id, node] of Object.entries(given.nodes)) made.nodes[names.get(id)] = checkedNode(node, names);
   for (const [id, node] of Object.entries(made.nodes)) node.id = id;
@@ -116,14 +125,16 @@ export function checked(given) {
 }
 
 function checkedNode(node, names) {
-  if (!isObject(node) || !ROLES.has(node.role) || typeof node.content !== "string") {
+  if (!isObject(node) || !ROLES.has(node.role) || typeof node.content !== "string" || (node.role === "tool") !== Array.isArray(node.results)) {
     throw new Error("a message has no role (user or assistant) or no content");
   }
   const { role, content } = node;
   const known = { role, content, parent: names.get(node.parent) ?? null, chosen: names.get(node.chosen) ?? null };
   known.created = Number.isFinite(node.created) ? node.created : Date.now();
   if (role === "user" && Array.isArray(node.images) && node.images.length) known.images = node.images.map(checkedImage);
+  if (role === "tool") known.results = node.results.map((each) => named(each, "content"));
   if (role === "assistant") {
+    if (Array.isArray(node.calls) && node.calls.length) known.calls = node.calls.map(checkedCall);
     known.status = node.status === "stopped" ? "stopped" : "done";
     known.model = text(node.model);
     known.finish = text(node.finish);
@@ -131,6 +142,19 @@ function checkedNode(node, names) {
     known.timing = isObject(node.timing) ? numbers(node.timing) : null;
   }
   return known;
+}
+
+function checkedCall(call) {
+  const known = named(call, "arguments");
+  if (!argumentsOf(known.arguments)) throw new Error("a call has arguments that are no JSON object");
+  return known;
+}
+
+/** {id, name} and the `field`, all texts. */
+function named(given, field) {
+  const known = ["id", "name", field].map((name) => [name, isObject(given) ? given[name] : undefined]);
+  if (known.some(([, value]) => typeof value !== "string")) throw new Error("a call or its result has no id, name or content");
+  return Object.fromEntries(known);
 }
 
 function checkedImage(image) {

@@ -29,3 +29,9 @@ export function iconButton(name, label, onclick, attributes = {}) {
 export function byId(id) {
   return document.getElementById(id);
 }
+
+/** Make a field as high as its text. */
+export function grow(field) {
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
+}

@@ -5,10 +5,9 @@ import { Drawer, setUpSettingsPanel, setUpTheme } from "./appearance.js";
 import { Chat } from "./chat.js";
 import { shown } from "./conversation.js";
 import { showShortcuts, toast } from "./dialog.js";
-import { byId, element } from "./element.js";
+import { byId, element, grow } from "./element.js";
 import { drawIcons, icon } from "./icons.js";
 import { openMenu } from "./menu.js";
-import { grow } from "./message.js";
 import { Pictures } from "./pictures.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -33,6 +32,7 @@ const settings = new Settings((changed) => chat.set(changed));
 const thread = new Thread({
   edit: (node, text) => said(chat.edit(node, text)),
   regenerate: (node) => said(chat.regenerate(node)),
+  results: (node, results) => said(chat.results(node, results)),
   reword: (node) => thread.edit(chat.current.nodes[node.parent]),
   turn: (node, sibling) => {
     chat.turn(sibling);

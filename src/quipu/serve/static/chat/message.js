@@ -1,17 +1,20 @@
 /** One message of the thread as elements. */
 
 import { figures } from "./answering.js";
+import { CallsView, ResultsView } from "./calling.js";
+import { closing, textOf } from "./calls.js";
 import { refused } from "./conversation.js";
 import { copyButton } from "./copy.js";
-import { element, iconButton } from "./element.js";
+import { element, grow, iconButton } from "./element.js";
 import { MarkdownView } from "./markdown.js";
 import { ProbabilityView } from "./probabilities.js";
 
 /**
- * `actions` are what can be done: edit(node, text), regenerate(node), turn(node, sibling), score(node, signal).
+ * `actions` are what can be done: edit(node, text), regenerate(node), results(node, results), turn(node, sibling), score(node, signal).
  * `family` is the node and its alternatives. `named`: whether an answer says which model it is by.
  */
 export function messageView(node, family, actions, named) {
+  if (node.role === "tool") return new ResultsView(node, branches(node, family, actions));
   return node.role === "user" ? new QuestionView(node, family, actions) : new AnswerView(node, family, actions, named);
 }
 
@@ -75,13 +78,14 @@ class AnswerView {
     this._actions = actions;
     this._named = named;
     this._text = new MarkdownView();
-    this._body = element("div", { class: "answer-body" }, this._text.element);
+    this._calls = new CallsView((results) => actions.results(node, results));
+    this._body = element("div", { class: "answer-body" }, this._text.element, this._calls.element);
     this._error = element("div", { class: "error", role: "alert", hidden: true });
     this._figures = element("p", { class: "figures" });
     this._probable = iconButton("probability", "Show token probabilities", () => this._toggleProbabilities(), { "aria-pressed": "false" });
     this._tools = element("div", { class: "tools" },
       branches(node, family, actions),
-      copyButton("Copy answer", () => node.content),
+      copyButton("Copy answer", () => textOf(node)),
       iconButton("regenerate", "Regenerate answer", () => actions.regenerate(node)),
       this._probable,
       this._figures);
@@ -93,9 +97,11 @@ class AnswerView {
   update() {
     const { node } = this;
     const streaming = node.status === "streaming";
-    this._text.update(node.content);
+    const { said, calls } = node.calls ? { said: node.content, calls: node.calls } : closing(node.content);
+    this._text.update(said);
+    this._calls.update(calls, Boolean(node.calls?.length) && node.status === "done" && !node.chosen);
     this.element.classList.toggle("streaming", streaming);
-    this.element.classList.toggle("waiting", streaming && !node.content);
+    this.element.classList.toggle("waiting", streaming && !node.content && !node.calls);
     this.element.setAttribute("aria-busy", streaming);
     this._tools.hidden = refused(node);
     this._showError();
@@ -128,7 +134,7 @@ class AnswerView {
 
   _show(probabilities) {
     this._probabilities = probabilities;
-    this._body.replaceChildren((probabilities ?? this._text).element);
+    this._body.replaceChildren(...(probabilities ? [probabilities.element] : [this._text.element, this._calls.element]));
     this._probable.setAttribute("aria-pressed", probabilities !== null);
   }
 }
@@ -143,10 +149,4 @@ function branches(node, family, actions) {
     turn("left", "Previous version", family[place - 1]),
     element("span", { "aria-label": `Version ${place + 1} of ${family.length}` }, `${place + 1} / ${family.length}`),
     turn("right", "Next version", family[place + 1]));
-}
-
-/** As high as its text. */
-export function grow(field) {
-  field.style.height = "auto";
-  field.style.height = `${field.scrollHeight}px`;
 }

@@ -1,5 +1,6 @@
 /** Conversations as files: JSON has everything; Markdown has the texts of the branch that is shown, to be read by people. */
 
+import { textOf } from "./calls.js";
 import { add, checked, newConversation, shown } from "./conversation.js";
 import { element } from "./element.js";
 
@@ -14,9 +15,15 @@ export function toJson(conversations) {
 /** Comments, which no reader of Markdown sees, say where a message begins; a line that looks like one gets a backslash. */
 export function toMarkdown(conversation) {
   const system = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
-  const parts = [...system, ...shown(conversation)].filter((node) => node.content || node.images).map(({ role, content }) =>
+  const parts = [...system, ...shown(conversation)].map(said).filter((node) => node.content || node.images).map(({ role, content }) =>
     `<!-- quipu:${role} -->\n## ${HEADINGS[role]}\n\n${content.replace(/^(\\*<!-- quipu:)/gm, "\\$1")}\n`);
   return `# ${conversation.title || "Conversation"}\n\n${parts.join("\n")}`;
+}
+
+/** A message as text: calls as models write them, and what tools returned as said by the person. */
+function said(node) {
+  if (node.role !== "tool") return { ...node, content: textOf(node) };
+  return { role: "user", content: node.results.map(({ name, content }) => `${name} returned: ${content}`).join("\n") };
 }
 
 /** The conversations of a file. Throws an Error that names the file and says what is wrong. */
