@@ -315,6 +315,8 @@ def test_what_cannot_be_kept_is_refused_by_keyword_and_path(fake, keywords, wher
         (Constraint("json_schema", BOMB), "more than the limit of 3 seconds to compile"),
         (Constraint("json_schema", {"enum": ["x" * 300_000]}), "the limit of 262144 for bytes"),
         (Constraint("json_schema", {"anyOf": [{} for _ in range(10_001)]}), "the limit of 10000 for schemas in it"),
+        (Constraint("json_schema", {"properties": {f"p{n}": {} for n in range(510)}}), "Name fields in required"),
+        (Constraint("json_schema", {"properties": {f"p{n}": {"pattern": "a"} for n in range(510)}}), "Name fields"),
         (Constraint("regex", "a" * (MAX_TEXT + 1)), f"the limit of {MAX_TEXT}"),
         (Constraint("regex", "("), "regex parse error"),
         (Constraint("grammar", "start: nothing"), "unknown name"),

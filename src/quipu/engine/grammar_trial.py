@@ -1,7 +1,8 @@
 """A process of its own in which a grammar of unknown cost is compiled first: llguidance cannot be interrupted.
 
-A pattern of one line can keep it busy for ever. What compiles here within its budget, over a vocabulary of bytes, is
-compiled again where it is used. The source goes in by standard input; the complaint comes out, or nothing.
+A pattern of one line can keep it busy for ever. What compiles here within its budget, over a vocabulary of bytes, and
+goes on once something is opened (thousands of fields exceed llguidance's limits only there), is compiled again where it
+is used. The source goes in by standard input; the complaint comes out, or nothing.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ def try_grammar(source: str, name: str) -> None:
 
 def complaint(error: str, name: str) -> InvalidRequest:
     """llguidance's ``error`` about the request's field ``name``."""
+    if "items; max is" in error or "Too many items" in error:
+        return InvalidRequest(
+            f"{name} is too complex: more may come next at one place of an answer than the limit allows, as in an object "
+            "of 500 fields that may be left out. Name fields in required, or ask for fewer at once",
+            param=name,
+        )
     first = " ".join(error.split())[:500]
     return InvalidRequest(f"{name} cannot be used: {first}", param=name)
 
@@ -75,6 +82,12 @@ def _main() -> None:
     matcher = LLMatcher(bytes_only(), sys.stdin.read(), log_level=0, limits=limits())
     if not matcher.is_error():
         matcher.compute_bitmask()
+        for opening in b'{["':
+            if matcher.validate_tokens([opening]) == 1:
+                matcher.consume_token(opening)
+                matcher.compute_ff_tokens()
+                matcher.compute_bitmask()
+                break
     sys.stdout.write(matcher.get_error())
 
 
