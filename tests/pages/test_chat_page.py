@@ -25,7 +25,9 @@ def test_two_turns(visit, size):
         ("user", "My name is Ada"), ("assistant", "You said: My name is Ada"), ("user", "What is it?"),
     ]  # fmt: skip
     expect(person.answers).to_have_count(2)
-    assert re.search(r"\d+ tokens.*[\d.]+ tokens/s.*in the prompt, \d+ cached", person.answers.last.inner_text(), re.S)
+    # A browser that has other things to do hears of all tokens at once, and then of no speed.
+    told = r"\d+ tokens.*s to the first.*in the prompt, \d+ cached"
+    assert re.search(told, person.answers.last.inner_text(), re.S)
     expect(person.page.locator("#context")).to_contain_text(re.compile(r"^\d+ of 4,096 tokens$"))
     expect(person.page.locator("#announcer")).to_contain_text("You said: What is it?")
 
