@@ -34,7 +34,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         said: list[object] = []
         patch.setattr("quipu.cli.bench.print_json", said.append)
-        assert main(["bench", str(TINY), "--quick", "--rounds", "1", "--threads", "2", "--json", *files]) == 0
+        assert main(["bench", str(TINY), "--quick", "--rounds", "1", "--threads", "1", "--json", *files]) == 0
     [found] = said
     again = json.loads(json.dumps(found))
     return {"found": again, "page": (folder / "speed.md").read_text(), "plot": (folder / "speed.svg").read_text()}
@@ -43,7 +43,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_json(measured: dict) -> None:
     found = measured["found"]
     assert found["options"] == {"rounds": 1, "quick": True, "shape": None}
-    assert (found["machine"]["threads"], found["depth"], found["peer"]) == (2, 1000, None)
+    assert (found["machine"]["threads"], found["depth"], found["peer"]) == (1, 1000, None)
     assert found["model"]["name"] == "llama3-tiny"
     [ours] = found["engines"]
     assert (ours["name"], ours["format"]) == ("quipu", "F32")

@@ -25,12 +25,12 @@ def start():
     from quipu.engine.runner import PoolSize
 
     checkpoint = open_checkpoint("smollm2-135m-instruct")
-    weights = packed_weights(checkpoint.tensors, packed_kinds(checkpoint.tensors, "auto", None), None, threads=2)
+    weights = packed_weights(checkpoint.tensors, packed_kinds(checkpoint.tensors, "auto", None), None, threads=1)
     tokenizer = _tokenizer(checkpoint)
     models = []
 
     def runner():
-        return NativeRunner(checkpoint.config, weights, PoolSize(3 * CONTEXT // 16), threads=2)
+        return NativeRunner(checkpoint.config, weights, PoolSize(3 * CONTEXT // 16), threads=1)
 
     def build(make_drafter):
         engine = Engine(

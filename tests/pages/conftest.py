@@ -96,7 +96,8 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(params=["desktop", "phone"])
+# The narrow one is the harder; what names no size is tried on a desktop.
+@pytest.fixture(params=["phone", pytest.param("desktop", marks=pytest.mark.slow)])
 def size(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
