@@ -249,7 +249,9 @@ def test_preempted_answers_go_on_where_they_were():
         assert model.engine.stats().preempted
 
 
-@pytest.mark.parametrize("family", ["smollm2", *(pytest.param(each, marks=pytest.mark.slow) for each in ("llama3", "llama4"))])
+@pytest.mark.parametrize(
+    "family", ["smollm2", *(pytest.param(each, marks=pytest.mark.slow) for each in ("llama3", "llama4"))]
+)
 def test_random_logits_become_valid_json_with_every_tokenizer(family, request):
     tokenizer = request.getfixturevalue(family)
     compiler = GrammarCompiler(tokenizer, tokenizer.eos_ids, tokenizer.vocabulary + 64)  # an output layer is padded

@@ -61,8 +61,8 @@ def complaint(error: str, name: str) -> InvalidRequest:
     """llguidance's ``error`` about the request's field ``name``."""
     if "items; max is" in error or "Too many items" in error:
         return InvalidRequest(
-            f"{name} is too complex: more may come next at one place of an answer than the limit allows, as in an object "
-            "of 500 fields that may be left out. Name fields in required, or ask for fewer at once",
+            f"{name} is too complex: more may come next at one place of an answer than the limit allows, as in an "
+            "object of 500 fields that may be left out. Name fields in required, or ask for fewer at once",
             param=name,
         )
     first = " ".join(error.split())[:500]
