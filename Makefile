@@ -5,7 +5,8 @@ PORT ?= 8000
 MODEL ?= smollm2-135m-instruct
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Not compiled: Python does that with what it imports, which is a tenth of it.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 # With the build's own requirements in the environment, ninja compiles again only what changed.
 EDITABLE := $(PIP) --constraint constraints.txt --no-build-isolation --editable
 KERNELS := $(wildcard src/quipu/native/*.cpp src/quipu/native/*.h) src/quipu/native/CMakeLists.txt

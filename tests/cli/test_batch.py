@@ -223,6 +223,7 @@ def finished() -> list[int]:
     return [json.loads(line)["row"] for line in lines]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_every_row_is_there_once():
     count, chance, kills = 80, random.Random(4), 0
     write_rows(count)
@@ -376,6 +377,7 @@ def test_a_stopped_engine_is_not_the_rows_fault(loads, capsys, monkeypatch):
     assert finished() == []
 
 
+@pytest.mark.slow
 def test_memory_stays_small_for_many_rows():
     """The engine is out of it: only reading, journal and writing."""
     code = (

@@ -248,6 +248,7 @@ def test_slow_and_endless_pdfs_end():
     assert refused(pages, "circle.pdf")
 
 
+@pytest.mark.slow
 def test_ten_thousand_pages():
     pages = b"".join(b"%d 0 R " % (number + 4) for number in range(10_000))
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 3 0 R/Resources<</Font<</F1 10004 0 R>>>>>>"

@@ -473,7 +473,7 @@ def test_torch_uses_the_threads_it_is_given():
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("runner", ["native", pytest.param("torch", marks=pytest.mark.slow)])
 def test_resident_memory_is_what_the_plan_says(runner):
     """A process that loads a model and fills its whole cache grows by what `quipu inspect` promised, within 5 %."""
     script = """

@@ -59,6 +59,7 @@ def test_logits_equal_transformers(model, oracle, ids, length):
     assert relative_error(ours, theirs) < LIMIT
 
 
+@pytest.mark.slow
 def test_prefill_in_chunks_and_decode_equal_one_forward(model, ids):
     checkpoint = open_checkpoint("smollm2-135m-instruct")
     runner = TorchRunner(

@@ -467,7 +467,7 @@ def test_a_link_to_one_opens_it_and_the_keyboard_is_enough(visit: Visitor) -> No
     expect(person.button("Add pair")).to_be_focused()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_everything_has_a_name_and_can_be_seen_and_hit(visit: Visitor, theme: str, size: str) -> None:
     person = visit(size, color_scheme=theme)
     person.choose(find("several"))

@@ -235,7 +235,7 @@ def test_rename_and_delete(visit):
     expect(person.show_list()).to_contain_text("will be listed here")
 
 
-@pytest.mark.parametrize("kind", ["JSON", "Markdown"])
+@pytest.mark.parametrize("kind", ["JSON", pytest.param("Markdown", marks=pytest.mark.slow)])
 def test_export_here_and_import_there(visit, kind):
     person = visit()
     person.set(**{"System prompt": "Be\n\nbrief."})
@@ -466,6 +466,7 @@ def test_answers_that_break_say_so(visit):
 # ---- a server with a key
 
 
+@pytest.mark.slow
 def test_who_gave_the_browser_the_key_can_chat(visit, locked_server, size):
     """The browser asks for it once, at the first page, and sends it along with what the page fetches."""
     person = visit(size, locked_server, http_credentials={"username": "", "password": KEY})
@@ -524,7 +525,14 @@ def test_light_and_dark(visit, scheme):
     expect(person.button("Theme: dark")).to_be_visible()
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark"), ("phone", "light")])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        pytest.param("desktop", "light", marks=pytest.mark.slow),
+        ("phone", "dark"),
+        pytest.param("phone", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_everything_has_a_name_and_can_be_seen_and_hit(visit, size, scheme):
     person = visit(size, color_scheme=scheme)
     person.ask("markdown")

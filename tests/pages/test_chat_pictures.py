@@ -206,6 +206,7 @@ def _turned() -> Pillow.Exif:
     return exif
 
 
+@pytest.mark.slow
 def test_transparent_and_too_large_is_over_white(visit, server):
     person = come(visit, server)
     noise = np.random.default_rng(2).integers(0, 256, (640, 640, 4), np.uint8)
@@ -255,10 +256,12 @@ def test_models_that_read_text_only_get_none(visit, server):
     hand_over(person, "drop", ("one.png", "image/png", saved()))
     expect(person.page.get_by_text("This model is not loaded yet")).to_be_visible()
     sent(person, "Hello")
+    expect(person.page.locator("#context")).to_contain_text(" of ")  # what it is was asked, once it had answered
     hand_over(person, "drop", ("one.png", "image/png", saved()))
     expect(person.page.get_by_text("later reads text only, and sees no pictures.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_kept_exported_and_imported(visit, server):
     person = come(visit, server)
     choose(person, file("red.png", saved()))

@@ -190,6 +190,7 @@ def test_the_seed_page_made_true(visit: Visitor, empty_server: Running, size: st
     expect(main(person).locator("#verdict + .panel .command").first).to_contain_text("quipu measure")
 
 
+@pytest.mark.slow
 def test_no_log_yet_is_explained(visit: Visitor, empty_server: Running, size: str) -> None:
     for path in ("/compare", "/models", "/rank", "/methodology"):
         person = visit(size, path, empty_server)
@@ -229,7 +230,9 @@ def test_what_is_unknown_is_said_with_what_is_near(visit: Visitor) -> None:
 # ---- every page
 
 
-@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
+@pytest.mark.parametrize(
+    ("size", "theme"), [pytest.param("desktop", "light", marks=pytest.mark.slow), ("phone", "dark")]
+)
 def test_everything_has_a_name_and_can_be_seen(visit: Visitor, server: Running, theme: str, size: str) -> None:
     person = visit(size, color_scheme=theme)
     for address in addresses(server):
@@ -253,6 +256,7 @@ def test_everything_has_a_name_and_can_be_seen(visit: Visitor, server: Running, 
         assert not re.search(r"\bNone\b|\bnan\b|Decimal|dict_", person.page.get_by_role("main").inner_text()), address
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere(visit: Visitor, server: Running) -> None:
     person = visit()
     seen: set[str] = set()
