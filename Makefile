@@ -28,7 +28,7 @@ chat: install  ## Talk to MODEL in the terminal
 # Two at a time, but for those that ask how soon something answers.
 test: install $(VENV)/.installed-dev lint  ## The gate: lint, types, import contracts, tests
 	$(BIN)/python -m pytest -m "not slow and not alone" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m "alone and not slow"
+	$(BIN)/python -m pytest -m "alone and not slow" tests/serve
 
 test-all: install $(VENV)/.installed-dev clients lint sanitize  ## The gate and what takes minutes
 	$(BIN)/python -m pytest
