@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from browsing import FAINT, SIZES, SMALL, UNNAMED, Visit
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 from running_server import Running, serving
 
 from quipu.engine.fake import fake_model
@@ -40,20 +41,12 @@ def server() -> Iterator[Running]:
         yield running
 
 
-Visitor = Callable[[str], Visit]
+Visitor = Callable[..., Visit]
 
 
 @pytest.fixture
-def visit(browser: Browser, server: Running) -> Iterator[Visitor]:
-    visits: list[Visit] = []
-
-    def come(size: str) -> Visit:
-        visits.append(Visit(browser, server.url, size, "/capabilities#extract"))
-        return visits[-1]
-
-    yield come
-    for each in visits:
-        each.leave()
+def visit(visit: Visitor, server: Running) -> Visitor:
+    return partial(visit, server=server, path="/capabilities#extract")
 
 
 def extract(person: Visit, wanted: str, *, many: bool = False) -> Any:

@@ -6,12 +6,13 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from browsing import SIZES, Visit
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 from running_server import Running, serving
 
 from quipu.engine.fake import fake_model
@@ -35,20 +36,12 @@ def server() -> Iterator[Running]:
         yield running
 
 
-Visitor = Callable[[str], Visit]
+Visitor = Callable[..., Visit]
 
 
 @pytest.fixture
-def visit(browser: Browser, server: Running) -> Iterator[Visitor]:
-    visits: list[Visit] = []
-
-    def come(size: str) -> Visit:
-        visits.append(Visit(browser, server.url, size, "/capabilities#vision"))
-        return visits[-1]
-
-    yield come
-    for each in visits:
-        each.leave()
+def visit(visit: Visitor, server: Running) -> Visitor:
+    return partial(visit, server=server, path="/capabilities#vision")
 
 
 def picture(name: str, square: bool = True) -> Any:
@@ -121,3 +114,18 @@ def test_a_model_that_reads_text_only_says_so(visit: Visitor) -> None:
     person = visit("desktop")
     person.page.get_by_label("Model").select_option("blind")
     expect(ask(person, "describe").get_by_role("alert")).to_contain_text("reads text only")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("empty.png", b"", "empty.png is empty."),
+        ("notes.txt", b"no picture", "notes.txt is no picture that this browser"),
+    ],
+)
+def test_what_is_no_picture_is_said_at_the_field(visit: Visitor, name: str, data: bytes, said: str) -> None:
+    page = visit("phone").page
+    kind = "text/plain" if name.endswith("txt") else "image/png"
+    page.locator("input[type=file]").set_input_files({"name": name, "mimeType": kind, "buffer": data})
+    expect(page.get_by_role("alert").filter(has_text=said)).to_be_visible()
+    expect(page.locator("input[type=file]")).to_have_attribute("aria-invalid", "true")

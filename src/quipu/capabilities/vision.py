@@ -38,8 +38,8 @@ LONGEST = {"describe": 512, "read_text": 2048, "count": 24, "compare": 512, "loc
 
 Task = Literal["describe", "read_text", "count", "compare", "locate", "chart", "ask"]
 ABOUT = {
-    "count": "what to count: red apples",
-    "locate": "what to find: the dog on the left",
+    "count": "what to count, such as red apples",
+    "locate": "what to find, such as the dog on the left",
     "chart": "a question about the chart",
     "ask": "a question about the pictures",
 }

@@ -13,7 +13,7 @@ from quipu.cli.options import checked
 from quipu.errors import InvalidRequest
 from quipu.picture import Image
 from quipu.tools.tool import ToolUse
-from quipu.tools.written import call_dict
+from quipu.tools.written import message_dict
 from quipu.types import Message, Sampling, ToolCall, conversation
 
 BY_TURNS = (
@@ -89,7 +89,7 @@ class Conversation:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         said: list[dict[str, Any]] = []
         for turn in self.turns:
-            said += map(_written, turn.messages)
+            said += map(message_dict, turn.messages)
             if turn.stopped:
                 said[-1]["stopped"] = True
         tools = {"tools": self.tools} if self.tools else {}
@@ -152,19 +152,6 @@ def _are_steps(messages: Sequence[Message]) -> bool:
 
 def _asked(question: str, images: tuple[Image, ...]) -> Message:
     return Message.showing(*images, question) if images else Message("user", question)
-
-
-def _written(message: Message) -> dict[str, Any]:
-    """As the OpenAI API has it."""
-    content: Any = message.content
-    if message.images:
-        content = [*(image.as_part() for image in message.images), {"type": "text", "text": message.content}]
-    value: dict[str, Any] = {"role": message.role, "content": content}
-    if message.tool_calls:
-        value["tool_calls"] = [call_dict(call) for call in message.tool_calls]
-    if message.tool_call_id is not None:
-        value["tool_call_id"] = message.tool_call_id
-    return value
 
 
 def _value(name: str, text: str) -> Any:

@@ -34,6 +34,7 @@ def memory_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
     kv_bytes = blocks_bytes * BLOCK_SIZE * arguments.concurrency
     total, free = plan["weights_bytes"] + kv_bytes, available_memory()
     sizes = plan.pop("sizes")
+    for_text = max(free - plan["vision_bytes"], 0)
     return {
         "runner": arguments.runner,
         "context": context,
@@ -43,9 +44,7 @@ def memory_plan(checkpoint: Checkpoint, arguments: argparse.Namespace) -> dict[s
         "total_bytes": total,
         "free_bytes": free,
         "fits": total <= free,
-        "speed": None
-        if sizes is None
-        else _speed(checkpoint, sizes, kv_bytes / arguments.concurrency, max(free - plan["vision_bytes"], 0)),
+        "speed": None if sizes is None else _speed(checkpoint, sizes, kv_bytes / arguments.concurrency, for_text),
     }
 
 

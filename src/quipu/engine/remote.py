@@ -23,9 +23,8 @@ from quipu.errors import (
     RemoteFailed,
     WrongKey,
 )
-from quipu.picture import Image
 from quipu.tools.tool import ToolUse
-from quipu.tools.written import call_dict
+from quipu.tools.written import message_dict
 from quipu.types import (
     Chunk,
     Constraint,
@@ -151,7 +150,7 @@ class RemoteModel:
         body |= {"model": self.facts.name, "stream": True, "stream_options": {"include_usage": True}}
         with _translated(self.facts.base_url):
             if is_conversation(prompt):
-                messages = [_message(Message.of(cast(Message, each))) for each in prompt]
+                messages: list[Any] = [message_dict(Message.of(cast(Message, each))) for each in prompt]
                 made = self._client.chat.completions.create(messages=messages, extra_body=extra, **body)
             else:
                 made = self._client.completions.create(prompt=cast(Any, prompt), extra_body=extra, **body)
@@ -284,27 +283,10 @@ def _context(entry: Mapping[str, Any]) -> int | None:
     return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 
-def _message(message: Message) -> Any:
-    known = {
-        "role": message.role,
-        "content": _content(message),
-        "name": message.name,
-        "tool_calls": [call_dict(call) for call in message.tool_calls] or None,
-        "tool_call_id": message.tool_call_id,
-    }
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def _content(message: Message) -> Any:
-    if not message.parts:
-        return message.content
-    return [part.as_part() if isinstance(part, Image) else {"type": "text", "text": part} for part in message.parts]
-
-
 def _prompt_field(prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt, str):
         return {"prompt": prompt}
-    return {"messages": [_message(Message.of(cast(Message, each))) for each in prompt]}
+    return {"messages": [message_dict(Message.of(cast(Message, each))) for each in prompt]}
 
 
 def _texts(prompt: Prompt) -> Sequence[str]:

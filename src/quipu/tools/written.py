@@ -1,4 +1,4 @@
-"""How calls are written: as Meta's models write them, in JSON or as a list in Python."""
+"""How calls are written: as Meta's models write them, in JSON or a list in Python, and as the OpenAI API has them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from keyword import iskeyword
 from typing import Any, Literal
 
-from quipu.types import ToolCall
+from quipu.picture import Image
+from quipu.types import Message, ToolCall
 
 Form = Literal["json", "pythonic"]
 """``{"name": "f", "parameters": {"x": 1}}``, several with ``; `` between; or ``[f(x=1), g(y="a")]``."""
@@ -35,6 +36,19 @@ def written(calls: Iterable[ToolCall], form: Form) -> str:
 def call_dict(call: ToolCall) -> dict[str, Any]:
     """``call`` as a message of the OpenAI API has it."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json_text(call.arguments)}}
+
+
+def message_dict(message: Message) -> dict[str, Any]:
+    """``message`` as the OpenAI API has it."""
+    parts = [part.as_part() if isinstance(part, Image) else {"type": "text", "text": part} for part in message.parts]
+    known = {
+        "role": message.role,
+        "content": parts or message.content,
+        "name": message.name,
+        "tool_calls": [call_dict(call) for call in message.tool_calls] or None,
+        "tool_call_id": message.tool_call_id,
+    }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def json_text(value: Any) -> str:

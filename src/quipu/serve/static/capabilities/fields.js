@@ -4,6 +4,7 @@
  */
 
 import { element, iconButton } from "../chat/element.js";
+import { readPhoto } from "../chat/photo.js";
 import { labelOf, resolved, sentence } from "./schema.js";
 
 export class FieldError extends Error {
@@ -136,16 +137,19 @@ function picture(name, kind, { required }) {
     if (url) shown.src = url;
     else shown.removeAttribute("src");
   };
-  const take = (file) => {
+  const take = async (file) => {
     show("", "");
     if (!file) return;
-    const reader = new FileReader();
-    reader.onload = () => (file.size > 0 ? show(reader.result, file.name) : control.complain(`${file.name} is empty.`));
-    reader.onerror = () => control.complain(`${file.name} cannot be read.`);
-    reader.readAsDataURL(file);
+    try {
+      if (file.size === 0) throw new Error(`${file.name} is empty.`);
+      const photo = await readPhoto(file);
+      if (control.files[0] === file) show(photo.url, file.name); // else another one was chosen meanwhile
+    } catch (error) {
+      control.complain(error.message);
+    }
   };
-  control.addEventListener("change", () => take(control.files[0]));
   const place = labelled(name, kind, control, { after: shown });
+  control.addEventListener("change", () => take(control.files[0])); // after what takes an earlier complaint away
   for (const [kindOfEvent, items] of [["drop", "dataTransfer"], ["paste", "clipboardData"]]) {
     place.addEventListener(kindOfEvent, (event) => {
       if (event[items].files.length === 0) return;

@@ -3,9 +3,10 @@
  *
  * {id, title, created, updated, model, system, sampling, tools, root, nodes}: `nodes` maps ids to
  * {id, parent, role, content, chosen, created, ...}; `chosen` is the child that is shown, `root` the first message
- * that is. A question may have `images`, [{name, url}] with data URLs. An answer also has `model`, `status` ("streaming", "done", "stopped", "failed"), `finish`, `usage`,
- * `timing` and `error`, and if it calls tools `calls`, [{id, name, arguments}] with the arguments in JSON; a message of
- * role "tool" below it has `results`, [{id, name, content}]. `tools` are definitions as the API takes them. Times are milliseconds since 1970.
+ * that is. A question may have `images`, [{name, url}] with data URLs. An answer also has `model`, `status`
+ * ("streaming", "done", "stopped", "failed"), `finish`, `usage`, `timing` and `error`, and if it calls tools `calls`,
+ * [{id, name, arguments}] with the arguments in JSON; a message of role "tool" below it has `results`,
+ * [{id, name, content}]. `tools` are definitions as the API takes them. Times are milliseconds since 1970.
  */
 
 import { argumentsOf } from "./calls.js";
